@@ -1,0 +1,77 @@
+"""What each LLM call of a program costs in energy, carbon, minerals, primary energy, water and money.
+
+    import ecoimpact
+    ecoimpact.instrument()
+
+Rule of this file: importing it loads nothing but itself. Every public name is fetched from its room on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ecoimpact.engine import estimate, register_model, register_site
+    from ecoimpact.runtime import drops, flush, impacts_of, instrument, shutdown, uninstrument, wrap
+    from ecoimpact.types import Figure, Impacts, Inference, Range, Record, Usage
+
+_HOME = {
+    "estimate": "engine",
+    "register_model": "engine",
+    "register_site": "engine",
+    "drops": "runtime",
+    "flush": "runtime",
+    "impacts_of": "runtime",
+    "instrument": "runtime",
+    "shutdown": "runtime",
+    "uninstrument": "runtime",
+    "wrap": "runtime",
+    "Figure": "types",
+    "Impacts": "types",
+    "Inference": "types",
+    "Range": "types",
+    "Record": "types",
+    "Usage": "types",
+}
+
+__all__ = [
+    "Figure",
+    "Impacts",
+    "Inference",
+    "Range",
+    "Record",
+    "Usage",
+    "__version__",
+    "drops",
+    "estimate",
+    "flush",
+    "impacts_of",
+    "instrument",
+    "register_model",
+    "register_site",
+    "shutdown",
+    "uninstrument",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    room = _HOME.get(name)
+    if room is None:
+        # Submodules such as ecoimpact.methodologies are reachable as attributes without an import of their own.
+        if name in ("methodologies", "types", "engine", "exporters", "deployments"):
+            from importlib import import_module
+
+            return import_module(f"ecoimpact.{name}")
+        raise AttributeError(f"module 'ecoimpact' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"ecoimpact.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
