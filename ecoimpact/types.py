@@ -528,6 +528,11 @@ class Impacts:
             self._resolve = None
         return assessment
 
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the figures were read (or given), and so are fixed."""
+        return self._assessment is not None
+
     # The totals
     @property
     def energy(self) -> Figure | None:

@@ -1,0 +1,5 @@
+"""``python -m ecoimpact.cli`` is the same as ``ecoimpact``."""
+
+from ecoimpact.cli import main
+
+main()

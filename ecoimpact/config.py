@@ -1,0 +1,147 @@
+"""Settings from arguments, ``ECOIMPACT_*`` variables and ``[tool.ecoimpact]`` in ``pyproject.toml``, in this order.
+
+A setting that makes no sense is a ``ValueError`` at once, with near matches; never a surprise later.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ecoimpact.types import Exporter
+
+UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda _self: "<not given>"})()
+
+DEFAULT_METHODOLOGY: Final = "ecologits"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for every call: the arguments of ``instrument()``."""
+
+    zone: str | None = None
+    methodology: Any = DEFAULT_METHODOLOGY
+    log_dir: Path | None = None
+    exporters: tuple[Exporter, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    request_stream_usage: bool = False
+
+
+VARIABLES: Final[Mapping[str, str]] = {
+    "zone": "ECOIMPACT_ZONE",
+    "methodology": "ECOIMPACT_METHODOLOGY",
+    "log_dir": "ECOIMPACT_LOG",
+    "request_stream_usage": "ECOIMPACT_REQUEST_STREAM_USAGE",
+}
+FILE_KEYS: Final = frozenset({*VARIABLES, "labels"})
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'openai'?``, or the list of what is known where nothing is near."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    if matches:
+        return f"; did you mean {' or '.join(repr(m) for m in matches)}?"
+    return f"; known: {', '.join(known)}"
+
+
+def from_surroundings(cwd: Path | None = None) -> dict[str, Any]:
+    """The settings that the environment and the nearest ``pyproject.toml`` give.
+
+    Raises:
+        ValueError: a variable or a key has a value that makes no sense, or a key is unknown.
+    """
+    settings = _from_file(cwd)
+    for name, variable in VARIABLES.items():
+        value = os.environ.get(variable)
+        if value:
+            settings[name] = _PARSERS[name](value, variable)
+    return settings
+
+
+def parse(name: str, value: Any, origin: str) -> Any:
+    return _PARSERS[name](value, origin)
+
+
+def _from_file(cwd: Path | None) -> dict[str, Any]:
+    path = find_pyproject(cwd)
+    if path is None:
+        return {}
+    try:
+        table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("ecoimpact", {})
+    except (OSError, ValueError):
+        return {}  # somebody else's broken file is no business of ours
+    settings = {}
+    for name, value in table.items():
+        if name not in FILE_KEYS:
+            raise ValueError(f"[tool.ecoimpact] in {path} has an unknown key {name!r}{near(name, FILE_KEYS)}")
+        settings[name] = _PARSERS[name](value, f"{name} in [tool.ecoimpact] of {path}")
+    return settings
+
+
+def find_pyproject(cwd: Path | None = None) -> Path | None:
+    """The nearest ``pyproject.toml`` at or above the working directory."""
+    try:
+        start = (cwd or Path.cwd()).resolve()
+    except OSError:  # the working directory was deleted
+        return None
+    for folder in (start, *start.parents):
+        if (path := folder / "pyproject.toml").is_file():
+            return path
+    return None
+
+
+def _text(value: Any, origin: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{origin} must be a non-empty text, not {value!r}")
+    return value
+
+
+def _path(value: Any, origin: str) -> Path:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    return Path(_text(value, origin)).expanduser()
+
+
+def _flag(value: Any, origin: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError(f"{origin} must be true or false, not {value!r}")
+
+
+def _labels(value: Any, origin: str) -> Mapping[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
+        raise ValueError(f"{origin} must map names to values, such as {{'app': 'chatbot'}}, not {value!r}")
+    return {name: str(item) for name, item in value.items()}
+
+
+def _exporters(value: Any, origin: str) -> tuple[Exporter, ...]:
+    exporters = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    for exporter in exporters:
+        if not callable(exporter):
+            raise ValueError(  # noqa: TRY004 - one type for all that is configured wrongly
+                f"{origin} must be callables that take a Record, not {exporter!r}"
+            )
+    return exporters
+
+
+def _methodology(value: Any, origin: str) -> Any:
+    return _text(value, origin) if isinstance(value, str) else value
+
+
+_PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
+    "zone": _text,
+    "methodology": _methodology,
+    "log_dir": _path,
+    "exporters": _exporters,
+    "labels": _labels,
+    "request_stream_usage": _flag,
+}

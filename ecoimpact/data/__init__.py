@@ -1,0 +1,45 @@
+"""The tables that ship with the package, and their typed loaders.
+
+Rules that hold here: the standard library only; a table is read when it is first needed, once; a typed object is built
+only for the row that was asked for; every row names its sources, and :func:`sources` says what and of when they are. A
+released table is never edited in place: new figures come with a new ``DATA_VERSION``.
+"""
+
+from __future__ import annotations
+
+from ecoimpact.data.models import MAX_NAME_LENGTH, Found, aliases, cards, find, plain_forms
+from ecoimpact.data.notices import ERRORS, NOTICES, WARNINGS, notice
+from ecoimpact.data.providers import OWNERS, PROVIDERS
+from ecoimpact.data.sites import has_site, site, site_tables
+from ecoimpact.data.tables import DATA_VERSION, Source, Table, cite, sources, tables
+from ecoimpact.data.zones import WORLD, Zone, factor_sources, mix, zone_codes, zones
+
+__all__ = [
+    "DATA_VERSION",
+    "ERRORS",
+    "MAX_NAME_LENGTH",
+    "NOTICES",
+    "OWNERS",
+    "PROVIDERS",
+    "WARNINGS",
+    "WORLD",
+    "Found",
+    "Source",
+    "Table",
+    "Zone",
+    "aliases",
+    "cards",
+    "cite",
+    "factor_sources",
+    "find",
+    "has_site",
+    "mix",
+    "notice",
+    "plain_forms",
+    "site",
+    "site_tables",
+    "sources",
+    "tables",
+    "zone_codes",
+    "zones",
+]

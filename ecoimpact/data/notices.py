@@ -1,0 +1,54 @@
+"""The text of every warning and error, in one place. Codes are stable: programs and logs rely on them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from ecoimpact.types import Notice
+
+WARNINGS = {
+    # Codes that EcoLogits uses, for the same situations.
+    "model-arch-not-released": "The architecture of the model is not public: its size is an estimate.",
+    "model-arch-multimodal": "The model is multimodal, which the methodology does not model.",
+    "electricity-mix-adpe-world": "No ADPe factor is known for the zone: the world's stands in.",
+    "electricity-mix-pe-world": "No primary energy factor is known for the zone: the world's stands in.",
+    "electricity-mix-wue-world": "No water factor is known for the zone: the world's stands in.",
+    # Codes of our own.
+    "electricity-mix-adpe-country": "No ADPe factor is known for the state: its country's stands in.",
+    "electricity-mix-pe-country": "No primary energy factor is known for the state: its country's stands in.",
+    "electricity-mix-wue-country": "No water factor is known for the state: its country's stands in.",
+    "zone-world": "No figures are known for the zone: the world's electricity stands in.",
+    "site-world": "The data centres of the provider are not known: typical ones on the world's electricity stand in.",
+    "model-name-normalised": "The model was found after its name was brought to its plain form.",
+    "model-other-provider": "The model is known from another provider, whose figures are used.",
+    "output-tokens-estimated": "The provider sent no token count: it was estimated from the length of the answer.",
+    "input-tokens-invalid": "The count of input tokens is not a plausible number and was left out.",
+    "latency-invalid": "The latency is not a plausible number and was left out.",
+}
+
+ERRORS = {
+    "model-not-registered": "The model is not known, and neither is its size.",
+    "zone-not-registered": "The electricity zone is not known.",
+    "provider-not-registered": "The provider is not known.",
+    "output-tokens-unknown": "Nobody knows how many tokens were generated.",
+    "tokens-invalid": "The count of output tokens is not a plausible number.",
+}
+
+NOTICES = {**WARNINGS, **ERRORS}
+"""Every code with its text."""
+
+
+@cache
+def _plain(code: str) -> Notice:
+    return Notice(code, NOTICES[code])
+
+
+def notice(code: str, detail: str = "") -> Notice:
+    """The notice of a code. ``detail`` says what it is about, such as a name, and follows the text.
+
+    >>> str(notice("zone-not-registered", "'XXX'"))
+    "The electricity zone is not known: 'XXX'. [zone-not-registered]"
+    """
+    if not detail:
+        return _plain(code)
+    return Notice(code, f"{NOTICES[code].removesuffix('.')}: {detail}.")

@@ -1,0 +1,180 @@
+"""One request in flight. Exactly one of the ways it can end is heard; the others are ignored.
+
+Everything here runs on the caller's path: it only notes numbers. The figures are worked out by whoever reads them first.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Protocol
+
+from ecoimpact.instrumentation.provider import Reader, Request
+from ecoimpact.types import Inference, Status
+
+ATTRIBUTE = "impacts"
+_NESTED = ("response", "message")  # events that carry the final answer inside
+
+
+class Tracer(Protocol):
+    """Who is told of calls: the composition root."""
+
+    def context(self) -> Any:
+        """What holds at the moment of a call: settings, labels, data. Kept with the call, never read here."""
+        ...
+
+    def impacts(self, call: Call) -> Any:
+        """The (lazy) figures of a call."""
+        ...
+
+    def finished(self, call: Call) -> None:
+        """A call ended; it ends once."""
+        ...
+
+
+class Call:
+    """A request from its start to its end."""
+
+    __slots__ = (
+        "_body",
+        "_impacts",
+        "_open",
+        "_provisional",
+        "_started",
+        "context",
+        "ended_s",
+        "error_type",
+        "first_token_s",
+        "hides_usage",
+        "reader",
+        "request",
+        "started_at",
+        "status",
+        "tracer",
+    )
+
+    def __init__(self, request: Request, tracer: Tracer, *, started_at: float | None = None) -> None:
+        self.request = request
+        self.tracer = tracer
+        self.context = tracer.context()
+        self.reader: Reader = request.endpoint.reader()
+        self.hides_usage = False
+        self.first_token_s: float | None = None
+        self.ended_s: float | None = None
+        self.status: Status = "ok"
+        self.error_type: str | None = None
+        self._open = [True]  # popped by the one end that counts: atomic without a lock
+        self._impacts: Any = None
+        self._provisional = False
+        self._body: bytes | None = None
+        self.started_at = time.time() if started_at is None else started_at
+        self._started = time.perf_counter()
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._open)
+
+    @property
+    def impacts(self) -> Any:
+        """The figures: one object for all carriers, unless somebody read it before the end, when it was an estimate."""
+        impacts = self._impacts
+        if impacts is not None and self._provisional:
+            if impacts.is_resolved:
+                impacts = None
+            elif not self._open:
+                self._provisional = False
+        if impacts is None:
+            impacts = self._impacts = self.tracer.impacts(self)
+            self._provisional = bool(self._open)
+        return impacts
+
+    def answer(self, item: Any) -> None:
+        """Read a plain answer, finish, and put the figures on it."""
+        if not self.reader.finished:  # else it was read before the SDK's own post-processing
+            self.reader.feed(item)
+        self.end()
+        attach(item, self.impacts)
+
+    def feed(self, item: Any) -> None:
+        """Read one item of a stream, and put the figures on it if it is the final one."""
+        reader = self.reader
+        final = reader.feed(item)
+        if self.first_token_s is None and reader.characters:
+            self.first_token_s = time.perf_counter() - self._started
+        if final:
+            attach(item, self.impacts)
+
+    def feed_body(self, body: bytes) -> None:
+        """Keep the body of an answer that the program never parsed, to be read off the caller's path."""
+        self._body = body
+
+    def end(self, status: Status = "ok", error: BaseException | None = None) -> bool:
+        """Finish, unless something else did before; whether this was the end."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        self.ended_s = time.perf_counter() - self._started
+        self.status = status
+        if error is not None:
+            self.error_type = type(error).__name__
+        self.tracer.finished(self)
+        return True
+
+    def end_early(self) -> bool:
+        """The program stopped reading. If the answer was complete by then, nothing was lost."""
+        return self.end("ok" if self.reader.finished else "abandoned")
+
+    def adopt(self, poll: Call) -> None:
+        """Take the outcome from the call that polled for it."""
+        self.reader = poll.reader
+        self._impacts = None  # what was known when it started was no figure
+        self.ended_s = time.perf_counter() - self._started
+        self.status, self.error_type = poll.status, poll.error_type
+
+    def inference(self) -> Inference:
+        """What is known now. Called before the end, it is a view of the request so far."""
+        body, self._body = self._body, None
+        if body is not None:
+            feed_json(self.reader, body)
+        reader, request = self.reader, self.request
+        latency_s = self.ended_s
+        if latency_s is None:
+            latency_s = time.perf_counter() - self._started
+        if request.endpoint.polls:
+            latency_s = None  # how long the polling took says nothing about the generation
+        return Inference(
+            provider=request.provider,
+            endpoint=request.endpoint.name,
+            request_model=request.model,
+            response_model=reader.response_model,
+            usage=reader.usage(),
+            latency_s=latency_s,
+            time_to_first_token_s=self.first_token_s if request.stream else None,
+            started_at=self.started_at,
+            stream=request.stream,
+            status=self.status,
+            error_type=self.error_type,
+            response_id=reader.response_id,
+        )
+
+
+def feed_json(reader: Reader, body: bytes) -> None:
+    try:
+        item = json.loads(body)
+    except ValueError:  # not JSON: an answer that nobody can read has no usage
+        return
+    if isinstance(item, dict):
+        reader.feed(item)
+
+
+def attach(item: Any, impacts: Any) -> None:
+    """Put the figures on an SDK object, past its model fields: invisible to dumps, comparison and the next turn's body."""
+    fields = getattr(item, "__dict__", None)
+    if fields is None:
+        return
+    fields[ATTRIBUTE] = impacts
+    for name in _NESTED:
+        nested = fields.get(name)
+        if nested is not None and hasattr(nested, "model_fields_set"):
+            nested.__dict__[ATTRIBUTE] = impacts

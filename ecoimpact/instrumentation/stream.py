@@ -1,0 +1,199 @@
+"""Streams: the SDK's own object keeps its type and its methods; only the iterator inside is observed.
+
+Rules: an item is passed on at once, whatever we think of it; ends are noted where they happen (exhausted, error, closed,
+dropped); a dropped stream must close its connection when it did before, so nothing here refers back to the stream.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from ecoimpact.instrumentation.call import ATTRIBUTE, Call, attach
+from ecoimpact.instrumentation.report import quietly
+
+TAG = "_ecoimpact_call"
+"""Where a stream, a helper or a raw response keeps its call, in its instance ``__dict__``."""
+
+_open: weakref.WeakSet[_Observed] = weakref.WeakSet()
+
+
+def end_open() -> None:
+    """End the calls of streams that are still held, unread, when the program ends."""
+    for items in list(_open):
+        items.drop()
+
+
+def observe_stream(stream: Any, call: Call) -> None:
+    """Watch an SDK stream object whose items come from its ``_iterator``."""
+    fields = stream.__dict__
+    if TAG in fields:
+        return
+    iterator = stream._iterator  # made on first use by some SDKs, of a copy of the stream: before it is tagged
+    fields[TAG] = call
+    items = (AsyncItems if hasattr(iterator, "__anext__") else Items)(iterator, call, weakref.ref(stream))
+    fields["_iterator"] = items
+    _open.add(items)
+
+
+def observe_helper(helper: Any, stream: Any) -> None:
+    """Let a helper that consumes a stream for the user carry the figures too, on itself and on its last events."""
+    call = getattr(stream, "__dict__", {}).get(TAG)
+    if call is None:
+        return
+    iterator = helper.__dict__["_iterator"]
+    helper.__dict__[TAG] = call
+    carrier = AsyncCarrier if hasattr(iterator, "__anext__") else Carrier
+    helper.__dict__["_iterator"] = carrier(iterator, call, weakref.ref(helper))
+
+
+class _Observed:
+    """What both directions of iteration share."""
+
+    __slots__ = ("__weakref__", "_call", "_iterator", "_stream")
+
+    def __init__(self, iterator: Any, call: Call, stream: weakref.ref[Any]) -> None:
+        self._iterator = iterator
+        self._call = call
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterator, name)
+
+    @quietly
+    def _feed(self, item: Any) -> bool:
+        """Read an item; true for one that the program did not ask for and must not see."""
+        call = self._call
+        call.feed(item)
+        return call.hides_usage and call.reader.is_usage_only(item)
+
+    @quietly
+    def _exhausted(self) -> None:
+        self._call.end()
+        self._carry()
+
+    @quietly
+    def _failed(self, error: BaseException) -> None:
+        self._call.end(status_of(error), error)
+        self._carry()
+
+    @quietly
+    def drop(self) -> None:
+        if self._call.is_open and self._call.end_early():
+            self._carry()
+
+    def _carry(self) -> None:
+        stream = self._stream()
+        if stream is not None:
+            stream.__dict__[ATTRIBUTE] = self._call.impacts
+
+    def __del__(self) -> None:
+        self.drop()
+
+
+class Items(_Observed):
+    """The iterator inside a stream."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Items:
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            try:
+                item = self._iterator.__next__()
+            except StopIteration:
+                self._exhausted()
+                raise
+            except BaseException as error:
+                self._failed(error)
+                raise
+            if not self._feed(item):
+                return item
+
+
+class AsyncItems(_Observed):
+    """The iterator inside an asynchronous stream."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncItems:
+        return self
+
+    async def __anext__(self) -> Any:
+        while True:
+            try:
+                item = await self._iterator.__anext__()
+            except StopAsyncIteration:
+                self._exhausted()
+                raise
+            except BaseException as error:
+                self._failed(error)
+                raise
+            if not self._feed(item):
+                return item
+
+
+class _Carried:
+    """The iterator inside a helper: nothing is counted here, the last events get the figures."""
+
+    __slots__ = ("_call", "_helper", "_iterator")
+
+    def __init__(self, iterator: Any, call: Call, helper: weakref.ref[Any]) -> None:
+        self._iterator = iterator
+        self._call = call
+        self._helper = helper
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterator, name)
+
+    @quietly
+    def _carry(self, event: Any = None) -> None:
+        call = self._call
+        if not call.reader.finished and call.is_open:
+            return
+        if event is not None:
+            attach(event, call.impacts)
+        helper = self._helper()
+        if helper is not None:
+            helper.__dict__[ATTRIBUTE] = call.impacts
+
+
+class Carrier(_Carried):
+    __slots__ = ()
+
+    def __iter__(self) -> Carrier:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            event = self._iterator.__next__()
+        except BaseException:
+            self._carry()
+            raise
+        self._carry(event)
+        return event
+
+
+class AsyncCarrier(_Carried):
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncCarrier:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            event = await self._iterator.__anext__()
+        except BaseException:
+            self._carry()
+            raise
+        self._carry(event)
+        return event
+
+
+def status_of(error: BaseException) -> Any:
+    """``error`` for exceptions, ``cancelled`` for what stops a task or program from outside, ``abandoned`` when closed."""
+    if isinstance(error, GeneratorExit):
+        return "abandoned"
+    return "error" if isinstance(error, Exception) else "cancelled"

@@ -1,0 +1,140 @@
+"""The shape shared by SDKs that Stainless generates (openai, anthropic, ...): one ``request`` method per client kind.
+
+Every call shape (``create``, ``parse``, ``stream``, raw responses, Azure, Bedrock and Vertex clients, tool runners) goes
+through ``SyncAPIClient.request`` or ``AsyncAPIClient.request``, once per request whatever the retries: it is watched there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ecoimpact.instrumentation.provider import Endpoint, Provider, Reader, Request, Role, Shape, Target
+from ecoimpact.providers._hosts import provider_at
+
+RAW_HEADER = "X-Stainless-Raw-Response"
+
+
+def stainless_provider(
+    *,
+    id: str,  # noqa: A002 - the field's own name
+    package: str,
+    supported: str,
+    endpoint_of: Callable[[str, str], Endpoint | None],
+    clients: Mapping[str, str],
+    helpers: Mapping[str, tuple[str, ...]],
+    rebuilds: tuple[str, ...] = (),
+    asks_for_usage: Endpoint | None = None,
+) -> Provider:
+    """Declare an SDK.
+
+    Args:
+        endpoint_of: the endpoint of a method (``post``) and a path (``/responses``).
+        clients: provider ids of clients that are not the SDK's own provider, by the name of a class they inherit from.
+        helpers: classes that consume a stream for the user, ``module:Class``, with the methods that return the answer.
+        rebuilds: functions that make a new object of an answer, ``module:Class.method``.
+        asks_for_usage: the endpoint whose streams send usage only when asked (``stream_options.include_usage``).
+    """
+
+    def identify(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
+        options = _options(args, kwargs)
+        endpoint = endpoint_of(options.method.lower(), options.url.partition("?")[0])
+        if endpoint is None:
+            return None
+        host = client.base_url.host
+        model = options.json_data.get("model") if isinstance(options.json_data, dict) else None
+        return Request(
+            endpoint=endpoint,
+            provider=_by_class(type(client), clients) or provider_at(host) or id,
+            host=host,
+            model=model if isinstance(model, str) else None,
+            stream=bool(kwargs.get("stream")),
+        )
+
+    def ask_for_usage(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        options = _options(args, kwargs)
+        body = options.json_data
+        if endpoint_of("post", options.url.partition("?")[0]) is not asks_for_usage or not isinstance(body, dict):
+            return False
+        headers = options.headers if isinstance(options.headers, Mapping) else {}
+        stream_options = body.get("stream_options")
+        asked = stream_options if isinstance(stream_options, dict) else {}
+        if "include_usage" in asked or headers.get(RAW_HEADER) == "stream":
+            return False
+        # New dicts: the caller may hold the ones that are there.
+        options.json_data = {**body, "stream_options": {**asked, "include_usage": True}}
+        return True
+
+    return Provider(
+        id=id,
+        package=package,
+        supported=supported,
+        targets=_targets(package, helpers, rebuilds),
+        identify=identify,
+        shape=_shape,
+        accepts=lambda client: any(c.__module__.partition(".")[0] == package for c in type(client).__mro__)
+        and hasattr(client, "request")
+        and hasattr(client, "base_url"),
+        ask_for_usage=ask_for_usage if asks_for_usage is not None else lambda _args, _kwargs: False,
+        observe_parser=_observe_parser,
+        copies=("copy", "with_options"),
+    )
+
+
+def _targets(package: str, helpers: Mapping[str, tuple[str, ...]], rebuilds: tuple[str, ...]) -> tuple[Target, ...]:
+    targets = [
+        Target(f"{package}._base_client", "SyncAPIClient.request", Role.CALL, required=True),
+        Target(f"{package}._base_client", "AsyncAPIClient.request", Role.CALL, required=True),
+        Target(f"{package}._streaming", "Stream.close", Role.CLOSE, required=True),
+        Target(f"{package}._streaming", "AsyncStream.close", Role.CLOSE, required=True),
+        Target(f"{package}._legacy_response", "LegacyAPIResponse.parse", Role.PARSE, required=True),
+    ]
+    for response in ("APIResponse", "AsyncAPIResponse"):
+        targets += [
+            Target(f"{package}._response", f"{response}.parse", Role.PARSE, required=True),
+            Target(f"{package}._response", f"{response}.close", Role.CLOSE, required=True),
+        ]
+    for helper, snapshots in helpers.items():
+        module, _, name = helper.partition(":")
+        targets += [
+            Target(module, f"{name}.__init__", Role.HELPER),
+            Target(module, f"{name}.close", Role.CLOSE),
+            *(Target(module, f"{name}.{method}", Role.SNAPSHOT) for method in snapshots),
+        ]
+    for rebuild in rebuilds:
+        module, _, name = rebuild.partition(":")
+        targets.append(Target(module, name, Role.REBUILD))
+    return tuple(targets)
+
+
+def _options(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return kwargs["options"] if "options" in kwargs else args[1]
+
+
+def _by_class(client_class: type, clients: Mapping[str, str]) -> str | None:
+    for base in client_class.__mro__:
+        if (provider := clients.get(base.__name__)) is not None:
+            return provider
+    return None
+
+
+def _shape(result: Any) -> Shape:
+    fields = getattr(result, "__dict__", {})
+    if "_cast_to" not in fields:  # what both streams and raw responses keep, and no model does
+        return Shape.ITEM
+    return Shape.RAW if "http_response" in fields else Shape.STREAM
+
+
+def _observe_parser(args: tuple[Any, ...], kwargs: Mapping[str, Any], reader: Reader) -> None:
+    options = _options(args, kwargs)
+    parser = getattr(options, "post_parser", None)
+    if not callable(parser):
+        return
+
+    def observed(answer: Any) -> Any:
+        with contextlib.suppress(Exception):  # it is read again, guarded, when the call returns
+            reader.feed(answer)
+        return parser(answer)
+
+    options.post_parser = observed

@@ -1,0 +1,4 @@
+"""Finished requests on their way from the caller to exporters and to the log on disk.
+
+Rule of this room: it imports the standard library and ``ecoimpact.types`` only, and nothing in it raises into the host.
+"""

@@ -1,0 +1,212 @@
+"""The way of a finished request off the caller's path: a queue, a thread that builds the record, the sinks.
+
+Each exporter has a queue and a thread of its own behind the first one, so that one that is slow or hangs delays neither
+the log nor the others. Whatever gets lost is counted by reason; nothing is lost silently and nothing raises.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import ModuleType
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+from weakref import WeakSet
+
+from ecoimpact.records.forks import renew_in_child
+from ecoimpact.records.worker import Worker
+from ecoimpact.types import Exporter, Record
+
+logger = logging.getLogger("ecoimpact")
+
+EXIT_TIMEOUT_S = 2.0
+
+Build: TypeAlias = Callable[[], Record | None]
+"""Makes the record, on the background thread; ``None`` when there is nothing to record."""
+
+
+@runtime_checkable
+class BatchSink(Protocol):
+    """A sink that takes many records at once, such as the log writer."""
+
+    def write_batch(self, records: Sequence[Record]) -> int:
+        """Write the records; how many of them were lost. It warns about that itself."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Pipeline:
+    """Hands finished requests to ``sinks``: exporters get each record, batch sinks whole batches.
+
+    ``capacity`` bounds the requests that wait (for the record to be built, and again for each exporter); when it is
+    reached the newest is dropped. Batches are gathered for ``flush_interval_s``, which is what a killed process loses at
+    the most. At the end of the process what is queued is written within ``EXIT_TIMEOUT_S``.
+
+    ``drops()`` reasons: ``queue-full``, ``record-error`` (the record could not be built), ``log-write-error``,
+    ``exporter-error``, ``exporter-queue-full``, ``close-timeout`` (still queued when ``close`` gave up), ``closed``.
+    """
+
+    def __init__(
+        self, sinks: Iterable[BatchSink | Exporter], *, capacity: int = 10_000, flush_interval_s: float = 0.5
+    ) -> None:
+        if capacity < 1 or flush_interval_s < 0:
+            raise ValueError(f"a queue needs capacity >= 1 and flush_interval_s >= 0, got {capacity}, {flush_interval_s}")
+        self._drops = _Drops()
+        self._warned: set[tuple[str, int]] = set()
+        self._closed = False
+        self._batch_sinks: list[BatchSink] = []
+        self._lanes: list[Worker[Record]] = []
+        for sink in sinks:
+            if isinstance(sink, BatchSink):
+                self._batch_sinks.append(sink)
+            else:
+                self._lanes.append(
+                    Worker(
+                        partial(self._export, sink),
+                        capacity=capacity,
+                        linger_s=0.0,
+                        on_full=partial(self._drops.add, "exporter-queue-full"),
+                    )
+                )
+        self._builder: Worker[Build] = Worker(
+            self._build,
+            capacity=capacity,
+            linger_s=flush_interval_s,
+            on_full=partial(self._drops.add, "queue-full"),
+        )
+        self._workers: list[Worker[Any]] = [self._builder, *self._lanes]  # in the order in which a record passes
+        _pipelines.add(self)
+        _arrange_multiprocessing()
+
+    def put(self, build: Build) -> None:
+        """Queue one finished request. Never blocks, never raises; callable from anywhere, ``__del__`` included."""
+        if self._closed:
+            self._drops.add("closed")
+        else:
+            self._builder.put(build)
+
+    def flush(self, timeout_s: float = EXIT_TIMEOUT_S) -> bool:
+        """Wait until all that was put before has gone through every sink; whether it did within ``timeout_s``.
+
+        What could not be written is in ``drops()``, and does not make this false.
+        """
+        deadline = time.monotonic() + timeout_s
+        delivered = [worker.flush(deadline - time.monotonic()) for worker in self._workers]
+        return all(delivered)
+
+    def close(self, timeout_s: float = EXIT_TIMEOUT_S) -> bool:
+        """Flush, then end: later puts are dropped. Whether everything was written. Calling it again does nothing more."""
+        self._closed = True
+        done = self.flush(timeout_s)
+        for worker in self._workers:
+            self._drops.add("close-timeout", len(worker.stop()))
+        for sink in self._batch_sinks if done else ():  # else a sink is still at work in there
+            with self._guard("log-write-error", 0, sink):
+                sink.close()
+        return done
+
+    def drops(self) -> dict[str, int]:
+        """How many records were lost, by reason, in this process."""
+        return self._drops.counts()
+
+    def flush_at_exit(self, timeout_s: float) -> None:
+        """Flush, and let what still comes wait for no batch."""
+        self._builder.deliver_at_once()
+        self.flush(timeout_s)
+
+    # On the background threads
+
+    def _build(self, builds: list[Build]) -> None:
+        records: list[Record] = []
+        for build in builds:
+            with self._guard("record-error", 1):
+                record = build()
+                if record is not None:
+                    records.append(record)
+        for sink in self._batch_sinks if records else ():
+            with self._guard("log-write-error", len(records), sink):
+                self._drops.add("log-write-error", sink.write_batch(records))
+        for lane in self._lanes:
+            for record in records:
+                lane.put(record)
+
+    def _export(self, exporter: Exporter, records: list[Record]) -> None:
+        for record in records:
+            with self._guard("exporter-error", 1, exporter):
+                exporter(record)
+
+    @contextmanager
+    def _guard(self, reason: str, at_stake: int, sink: object = None) -> Iterator[None]:
+        """Keep in what is raised inside: count what was at stake, and warn once for each sink."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - a sink that raises SystemExit must not end the thread either
+            self._drops.add(reason, at_stake)
+            if (reason, id(sink)) not in self._warned:
+                self._warned.add((reason, id(sink)))
+                with contextlib.suppress(Exception):  # a logging handler of the host may raise as well
+                    logger.warning(
+                        "ecoimpact lost a record (%s): %s raised %s; more losses are only counted, see ecoimpact.drops()",
+                        reason,
+                        "building it" if sink is None else getattr(sink, "__qualname__", type(sink).__qualname__),
+                        type(error).__name__,  # never its message, which may hold content
+                    )
+
+
+class _Drops:
+    """Counts by reason. The lock is re-entrant because a put may interrupt another one in the same thread."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        self._lock = threading.RLock()
+        self._counts: dict[str, int] = {}
+
+    def add(self, reason: str, number: int = 1) -> None:
+        if number:
+            with self._lock:
+                self._counts[reason] = self._counts.get(reason, 0) + number
+
+    def counts(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+
+# The end of the process. Children of multiprocessing skip atexit and run the finalisers of their own module instead, which
+# they clear right after the fork, before the functions registered with register_after_fork run.
+
+_pipelines: WeakSet[Pipeline] = WeakSet()
+_arranged: list[ModuleType] = []
+
+
+def _flush_all() -> None:
+    deadline = time.monotonic() + EXIT_TIMEOUT_S
+    for pipeline in list(_pipelines):
+        pipeline.flush_at_exit(deadline - time.monotonic())
+
+
+def _arrange_multiprocessing() -> None:
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and util not in _arranged:
+        _arranged.append(util)
+        util.register_after_fork(_pipelines, _finalise_child)
+        _finalise_child(_pipelines)
+
+
+def _finalise_child(_: object) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, _flush_all, exitpriority=100)
+
+
+atexit.register(_flush_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_arrange_multiprocessing)  # multiprocessing may be imported after the pipeline was made

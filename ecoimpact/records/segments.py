@@ -1,0 +1,212 @@
+"""The log on disk: append-only segments of JSON Lines, one at a time for each process.
+
+Rules that hold in this file: a segment belongs to the process that made it, so no lock is needed between processes; a
+batch is one ``write`` of whole lines; after a failure the segment ends with a whole line. Files are for their owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ecoimpact.records.forks import renew_in_child
+from ecoimpact.types import Record
+
+logger = logging.getLogger("ecoimpact")
+
+MAX_SEGMENT_BYTES = 64 * 2**20
+
+# Some of these flags do not exist on every system.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+class LogWriter:
+    """Writes records to ``<log_dir>/<YYYY-MM-DD>/<HHMMSS>-<pid>-<random>.jsonl`` (UTC), one JSON object a line.
+
+    A new segment begins when the day changes, when the next batch would exceed ``max_segment_bytes``, in a forked child,
+    and after a failed write. A full disk, a read-only or a deleted directory costs the records of that batch and one
+    warning; the next batch tries again.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        *,
+        max_segment_bytes: int = MAX_SEGMENT_BYTES,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.log_dir = Path(log_dir).absolute()  # the program may change its working directory
+        self._max_segment_bytes = max_segment_bytes
+        self._now = now
+        self._segment: _Segment | None = None
+        self._warned = False
+        self._lock = threading.Lock()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        self._lock = threading.Lock()
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close()
+
+    def write_batch(self, records: Sequence[Record]) -> int:
+        """Append the records. Returns how many of them were lost; never raises for a file system that fails."""
+        lines, lost = _lines(records)
+        if not lines:
+            return lost
+        with self._lock:
+            try:
+                return lost + self._append(lines)
+            except OSError as error:
+                self._discard()
+                self._warn(error)
+                return lost + len(lines)
+
+    def close(self) -> None:
+        """Close the segment; a later batch begins a new one."""
+        with self._lock:
+            if self._segment is not None:
+                self._segment.close()
+                self._segment = None
+
+    def _append(self, lines: list[bytes]) -> int:
+        data = b"".join(lines)
+        segment = self._segment_for(len(data))
+        try:
+            segment.append(data)
+        except OSError as error:
+            written = segment.end_with_whole_line()
+            self._discard()
+            self._warn(error)
+            return len(lines) - written
+        return 0
+
+    def _segment_for(self, size: int) -> _Segment:
+        moment = datetime.fromtimestamp(self._now(), UTC)
+        day = moment.strftime("%Y-%m-%d")
+        segment = self._segment
+        if segment is not None:
+            fits = not segment.size or segment.size + size <= self._max_segment_bytes
+            if fits and segment.day == day and segment.is_in_place():
+                return segment
+            self._discard()
+        self.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = self.log_dir / day
+        folder.mkdir(mode=0o700, exist_ok=True)
+        name = f"{moment:%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        self._segment = _Segment(folder / name, day)
+        return self._segment
+
+    def _discard(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close()
+            if not segment.size:
+                with contextlib.suppress(OSError):
+                    segment.path.unlink()
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            with contextlib.suppress(Exception):  # a logging handler of the host may raise as well
+                logger.warning(
+                    "ecoimpact cannot write its log in %s: %s; lost records are counted, see ecoimpact.drops()",
+                    self.log_dir,
+                    os.strerror(error.errno) if error.errno else type(error).__name__,
+                )
+
+
+class _Segment:
+    """One open file. ``size`` counts the bytes of whole lines in it."""
+
+    def __init__(self, path: Path, day: str) -> None:
+        self.path = path
+        self.day = day
+        self.size = 0
+        self._torn = b""
+        self._fd = os.open(path, _FLAGS, 0o600)
+        status = os.fstat(self._fd)
+        self._identity = (status.st_dev, status.st_ino)
+
+    def is_in_place(self) -> bool:
+        """False once the file was deleted, or the descriptor closed (and perhaps given to another file) behind us."""
+        try:
+            status = os.fstat(self._fd)
+        except OSError:
+            return False
+        return self._is_ours(status) and status.st_nlink > 0
+
+    def append(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                written = os.write(self._fd, rest)
+            except OSError:
+                self._torn = data[: len(data) - len(rest)]
+                raise
+            rest = rest[written:]
+        self.size += len(data)
+
+    def end_with_whole_line(self) -> int:
+        """After a failed append: cut a torn line off. Returns how many lines of that append are whole."""
+        whole = self._torn[: self._torn.rfind(b"\n") + 1]
+        self.size += len(whole)
+        if len(whole) < len(self._torn):
+            with contextlib.suppress(OSError):  # else a reader skips the torn line
+                os.ftruncate(self._fd, self.size)
+        return whole.count(b"\n")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._is_ours(os.fstat(self._fd)):
+                os.close(self._fd)
+
+    def _is_ours(self, status: os.stat_result) -> bool:
+        return (status.st_dev, status.st_ino) == self._identity
+
+
+def _lines(records: Iterable[Record]) -> tuple[list[bytes], int]:
+    """Each record as a line, and how many could not be one: a value in it has no JSON form."""
+    lines, lost = [], 0
+    for record in records:
+        try:
+            lines.append(to_json(record.to_dict()).encode("ascii") + b"\n")
+        except (TypeError, ValueError, OverflowError):
+            lost += 1
+    return lines, lost
+
+
+def to_json(record: dict[str, Any]) -> str:
+    """One line of the log. What is not a finite number is null: JSON has no such numbers.
+
+    >>> to_json({"energy_kwh_min": float("nan"), "labels": {"app": "chat"}})
+    '{"energy_kwh_min":null,"labels":{"app":"chat"}}'
+    """
+    try:
+        return _encode(record)
+    except ValueError:
+        return _encode(_finite(record))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
