@@ -42,6 +42,9 @@ class Context(NamedTuple):
         return self.settings.request_stream_usage
 
 
+_DEFAULTS = Settings(methodology=engine.validate_methodology(config.DEFAULT_METHODOLOGY))
+
+
 class Runtime:
     """Settings, patched SDKs and the queue of one process. Every public function below goes through the one instance."""
 
@@ -49,6 +52,7 @@ class Runtime:
         self._lock = threading.RLock()
         self._patchers: dict[str, Patcher] = {}
         self._settings: Settings | None = None
+        self._context = Context(_DEFAULTS, engine.catalog())
         self._pipeline: Pipeline | None = None
         self._drops: Counter[str] = Counter()
         self._background = Background(self._count_drop)
@@ -57,15 +61,22 @@ class Runtime:
     # --- the tracer that instrumentation talks to; on the caller's path
 
     def context(self) -> Context:
-        return Context(self._settings or _DEFAULTS, engine.catalog())
+        context = self._context
+        if context.catalog is not engine.catalog():  # something was registered meanwhile
+            context = self._context = Context(context.settings, engine.catalog())
+        return context
 
     def impacts(self, call: Call) -> Impacts:
         return Impacts.deferred(functools.partial(_assess, call))
 
     def finished(self, call: Call) -> None:
-        settled = self._background.settle(call)
         pipeline = self._pipeline
-        if settled is not None and pipeline is not None:
+        if pipeline is None:
+            return
+        settled: Call | None = call
+        if call.reader.pending or call.request.endpoint.polls:
+            settled = self._background.settle(call)
+        if settled is not None:
             pipeline.put(functools.partial(_record, settled))
 
     # --- configuration
@@ -96,12 +107,15 @@ class Runtime:
             for patcher in self._patchers.values():
                 patcher.disable()
             self._settings = None
+            self._context = Context(_DEFAULTS, engine.catalog())
             self._replace_pipeline(None)
             self._background = Background(self._count_drop)
 
     def _configure(self, given: Mapping[str, Any]) -> None:
         settings = self._settings
-        changes = {name: config.parse(name, value, name) if value is not None else None for name, value in given.items()}
+        changes: dict[str, Any] = {
+            name: config.parse(name, value, name) if value is not None else None for name, value in given.items()
+        }
         if settings is None:
             settings, changes = Settings(), {**config.from_surroundings(), **changes}
         for name, default in (("exporters", ()), ("labels", {}), ("methodology", config.DEFAULT_METHODOLOGY)):
@@ -119,6 +133,7 @@ class Runtime:
         ):
             self._replace_pipeline(settings)
         self._settings = settings
+        self._context = Context(settings, engine.catalog())
 
     def _replace_pipeline(self, settings: Settings | None) -> None:
         old, self._pipeline = self._pipeline, None
@@ -209,22 +224,20 @@ def _assess(call: Call) -> Assessment:
         latency_s=inference.latency_s,
         zone=context.settings.zone,
         methodology=context.settings.methodology,
-        host=call.request.host,
+        host=call.host,
     )
 
 
 def _record(call: Call) -> Record:
     inference = call.inference()
-    impacts: Impacts = call.impacts
     return Record(
         id=uuid.uuid4().hex,
         inference=inference,
-        assessment=impacts.assessment,
+        assessment=_assess(call),
         labels=call.context.settings.labels,
     )
 
 
-_DEFAULTS = Settings(methodology=engine.validate_methodology(config.DEFAULT_METHODOLOGY))
 _runtime = Runtime()
 
 

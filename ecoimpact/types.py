@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, overload, runtime_checkable
+from numbers import Real
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard, overload, runtime_checkable
 
 Number: TypeAlias = Any
 """A float, or a numpy array of float64: formulas are written once for both."""
@@ -18,6 +19,10 @@ Status: TypeAlias = Literal["ok", "error", "cancelled", "abandoned"]
 
 
 # --- quantities ---------------------------------------------------------------------------------------------------------
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, Real)  # numpy's numbers too, without numpy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +51,8 @@ class Range:
             raise ValueError(f"a range needs min <= max, got {self.min!r} and {self.max!r}")
         if math.isnan(self.central):
             object.__setattr__(self, "central", self.mean)
+        elif not self.min <= self.central <= self.max:
+            raise ValueError(f"the central value {self.central!r} is outside {self.min!r} to {self.max!r}")
 
     @property
     def mean(self) -> float:
@@ -55,17 +62,17 @@ class Range:
     def __float__(self) -> float:
         return float(self.mean)
 
-    def __add__(self, other: Range | float) -> Range:
+    def __add__(self, other: object) -> Range:
         if isinstance(other, Range):
             return Range(self.min + other.min, self.max + other.max, self.central + other.central)
-        if isinstance(other, int | float):
+        if _is_number(other):
             return Range(self.min + other, self.max + other, self.central + other)
         return NotImplemented
 
     __radd__ = __add__
 
-    def __mul__(self, scalar: float) -> Range:
-        if not isinstance(scalar, int | float):
+    def __mul__(self, scalar: object) -> Range:
+        if not _is_number(scalar):
             return NotImplemented
         if not scalar >= 0:
             raise ValueError(f"a range is multiplied by a number >= 0, got {scalar!r}")
@@ -73,8 +80,8 @@ class Range:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, scalar: float) -> Range:
-        if not isinstance(scalar, int | float):
+    def __truediv__(self, scalar: object) -> Range:
+        if not _is_number(scalar):
             return NotImplemented
         if not scalar > 0:
             raise ValueError(f"a range is divided by a number > 0, got {scalar!r}")
@@ -83,7 +90,7 @@ class Range:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Range):
             return (self.min, self.max, self.central) == (other.min, other.max, other.central)
-        if isinstance(other, int | float):
+        if _is_number(other):
             return self.min == other == self.max
         return NotImplemented
 
@@ -92,25 +99,25 @@ class Range:
         return hash(self.min) if self.min == self.max else hash((self.min, self.max, self.central))
 
     # The order is the one EcoLogits' users know: strict comparisons want whole intervals apart.
-    def __lt__(self, other: Range | float) -> bool:
+    def __lt__(self, other: object) -> bool:
         if isinstance(other, Range):
             return self.max < other.min
-        return self.max < other if isinstance(other, int | float) else NotImplemented
+        return self.max < other if _is_number(other) else NotImplemented
 
-    def __gt__(self, other: Range | float) -> bool:
+    def __gt__(self, other: object) -> bool:
         if isinstance(other, Range):
             return self.min > other.max
-        return self.min > other if isinstance(other, int | float) else NotImplemented
+        return self.min > other if _is_number(other) else NotImplemented
 
-    def __le__(self, other: Range | float) -> bool:
+    def __le__(self, other: object) -> bool:
         if isinstance(other, Range):
             return self.max <= other.max
-        return self.max <= other if isinstance(other, int | float) else NotImplemented
+        return self.max <= other if _is_number(other) else NotImplemented
 
-    def __ge__(self, other: Range | float) -> bool:
+    def __ge__(self, other: object) -> bool:
         if isinstance(other, Range):
             return self.min >= other.min
-        return self.min >= other if isinstance(other, int | float) else NotImplemented
+        return self.min >= other if _is_number(other) else NotImplemented
 
     def __format__(self, spec: str) -> str:
         if self.min == self.max:

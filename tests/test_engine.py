@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -264,6 +265,12 @@ def test_what_is_remembered_about_names_is_bounded() -> None:
     assert len(known.plans) == before
 
 
+def test_names_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = estimate("gpt-4o-mini", output_tokens=400, provider="openai")
+    monkeypatch.setattr(data, "find", None)
+    assert estimate("gpt-4o-mini", output_tokens=400, provider="openai") == first
+
+
 def test_threads_that_start_at_once_get_the_same() -> None:
     code = """
 import sys, threading
@@ -375,7 +382,17 @@ def test_a_wrong_site_says_what_is_right(change: dict[str, Any], message: str) -
     assert not catalog().sites
 
 
-def test_registering_from_threads_loses_nothing() -> None:
+def test_registering_from_threads_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowCatalog(engine.Catalog):
+        """Gives the other threads their turn in the middle of a swap."""
+
+        def __init__(self, *args: Any) -> None:
+            if hasattr(os, "sched_yield"):
+                os.sched_yield()
+            super().__init__(*args)
+
+    monkeypatch.setattr(engine, "Catalog", SlowCatalog)
+
     def register(start: int) -> None:
         for i in range(start, start + 25):
             register_model(f"m{i}", active_params_b=1, total_params_b=1, source="s")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,9 +21,9 @@ from ecoimpact import engine
 from ecoimpact.cli import demo_chat
 from ecoimpact.cli.demo_chat import CHAT, MESSAGES, QUESTIONS, RESPONSES, Call, Clients, Message, Say
 from ecoimpact.cli.embedded_provider import EmbeddedProvider
-from ecoimpact.cli.output import DEFAULT_LOG, console, table, wrong
-from ecoimpact.cli.quantities import human, human_range
-from ecoimpact.types import Figure, Impacts, Notice, Record
+from ecoimpact.cli.output import DEFAULT_LOG, console, show, table, wrong
+from ecoimpact.cli.quantities import unit_for
+from ecoimpact.types import Figure, Impacts, Notice, Range, Record
 
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-4o-mini", "claude-haiku-4-5"
 SHOWN = {"energy": "energy", "gwp": "carbon", "wcf": "water"}
@@ -68,6 +68,8 @@ def command(
             rows = _watched(out, calls, clients, log=log, zone=zone)
     _summary(out, rows, log)
     if any(row.failure for row in rows):
+        if base_url is not None and not base_url.rstrip("/").endswith("/v1"):
+            out.print("The address of most servers ends with /v1.")
         raise typer.Exit(1)
 
 
@@ -94,7 +96,7 @@ def _watched(out: Console, calls: list[Call], clients: dict[str, Clients], *, lo
     rows: list[Row] = []
     history: list[Message] = []
     try:
-        with Live(console=out, auto_refresh=False) as live:
+        with Live(console=out, auto_refresh=False, transient=True) as live:
             for number, call in enumerate(calls):
                 turn = number % len(QUESTIONS)
                 history = [*(history if turn else []), {"role": "user", "content": QUESTIONS[turn]}]
@@ -102,7 +104,6 @@ def _watched(out: Console, calls: list[Call], clients: dict[str, Clients], *, lo
                 row = _call(call, clients[call.api.sdk], history, records, answer.add)
                 history.append({"role": "assistant", "content": answer.text or "..."})
                 rows.append(row)
-                live.update(_figures(rows), refresh=True)
                 if row.failure:
                     break
     finally:
@@ -139,32 +140,29 @@ class _Answer:
 # --- what is shown ------------------------------------------------------------------------------------------------------
 
 
-def _figures(rows: list[Row]) -> RenderableType:
-    figures = table("call", "model", "tokens", *SHOWN.values(), "notes", numbers=("tokens", *SHOWN.values()))
+def _figures(rows: list[Row]) -> Table:
+    units = {key: unit_for(key, max((figure.central for figure in _all(rows, key)), default=0.0)) for key in SHOWN}
+    criteria = [f"{name}\n{units[key].symbol}" for key, name in SHOWN.items()]
+    figures = table("call", "model", "tokens", *criteria, "notes", numbers=("tokens", *criteria))
     for column in figures.columns:
-        column.no_wrap = True
-    figures.columns[1].overflow = "ellipsis"
+        column.no_wrap = column.header != "model"
+    figures.columns[1].overflow = "fold"
     numbers = {notice: number for number, notice in enumerate(_notices(rows), start=1)}
     for row in rows:
-        _add(figures, row, numbers)
+        tokens = row.record.inference.usage.output_tokens if row.record else None
+        cells = ["-" if (figure := _figure(row, key)) is None else units[key].number(figure.central) for key in SHOWN]
+        notes = "failed" if row.failure else " ".join(str(numbers[notice]) for notice in _notices([row]))
+        figures.add_row(row.call.name, Text(row.call.model), "-" if tokens is None else str(tokens), *cells, notes)
     return figures
 
 
-def _add(figures: Table, row: Row, numbers: dict[Notice, int]) -> None:
-    notes = " ".join(str(numbers[notice]) for notice in _notices([row]))
-    tokens = row.record.inference.usage.output_tokens if row.record else None
-    cells = ["-"] * len(SHOWN)
-    if row.impacts is not None and not row.impacts.has_errors:
-        cells = ["-" if figure is None else human(key, figure.central) for key, figure in _shown(row.impacts)]
-    model = Text(row.call.model)
-    figures.add_row(
-        row.call.name, model, "-" if tokens is None else str(tokens), *cells, "failed" if row.failure else notes
-    )
+def _figure(row: Row, key: str) -> Figure | None:
+    figure: Figure | None = getattr(row.impacts, key, None)
+    return figure
 
 
-def _shown(impacts: Impacts) -> Iterator[tuple[str, Figure | None]]:
-    for key in SHOWN:
-        yield key, getattr(impacts, key)
+def _all(rows: list[Row], key: str) -> list[Figure]:
+    return [figure for row in rows if (figure := _figure(row, key)) is not None]
 
 
 def _notices(rows: list[Row]) -> list[Notice]:
@@ -174,8 +172,10 @@ def _notices(rows: list[Row]) -> list[Notice]:
 
 
 def _summary(out: Console, rows: list[Row], log: Path) -> None:
+    show(out, _figures(rows))
+    errors = {notice for row in rows if row.impacts for notice in row.impacts.errors}
     for number, notice in enumerate(_notices(rows), start=1):
-        out.print(f"{number}  {notice}", style="dim", markup=False)
+        out.print(f"{number}  {'No estimate: ' if notice in errors else ''}{notice}", style="dim", markup=False)
     for row in rows:
         if row.failure:
             out.print(f"{row.call.name} failed. {row.failure}", style="bold red", markup=False)
@@ -185,9 +185,11 @@ def _summary(out: Console, rows: list[Row], log: Path) -> None:
         some = "" if len(estimated) == done else f", {done - len(estimated)} of them without an estimate"
         out.print(f"\n{done} calls{some}: {estimated[0].methodology}, zone {_zones(estimated)}", style="bold", markup=False)
         for key, name in SHOWN.items():
-            figures = [figure for impacts in estimated if (figure := getattr(impacts, key)) is not None]
+            figures = _all(rows, key)
             if figures:
-                out.print(f"  {name:<7} {human_range(key, sum(figure.value for figure in figures))}", markup=False)
+                total = sum((figure.value for figure in figures), Range(0.0, 0.0))
+                unit = unit_for(key, total.central)
+                out.print(f"  {name:<7} {unit.span(total)} {unit.symbol}", markup=False)
     elif done:
         out.print(f"\n{done} calls, and no estimate for any of them: see the notes above.", style="bold", markup=False)
     if done:

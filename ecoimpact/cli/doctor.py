@@ -15,7 +15,7 @@ import typer
 
 import ecoimpact
 from ecoimpact import config, data, methodologies, runtime
-from ecoimpact.cli.output import DEFAULT_LOG, console, print_json, table
+from ecoimpact.cli.output import DEFAULT_LOG, console, print_json, show, table
 
 PACKAGES = ("wrapt", "typer", "rich", "genai-prices", "numpy")
 
@@ -151,14 +151,14 @@ def _show(report: dict[str, Any]) -> None:
     for name, sdk in report["sdks"].items():
         state = "not installed" if sdk["version"] is None else sdk["version"] + ("" if sdk["in_range"] else " (!)")
         sdks.add_row(name, state, sdk["supported"], str(len(sdk["wrapped"])) if sdk["version"] else "")
-    out.print(sdks, markup=False)
+    show(out, sdks)
     packages = (f"{name} {version or 'not installed'}" for name, version in report["packages"].items())
     out.print("packages  " + ", ".join(packages), markup=False)
     out.print("editions  " + ", ".join(report["methodologies"]), markup=False)
     tables = table("data", "rows", "newest source", numbers=("rows",))
     for entry in report["data"]["tables"]:
         tables.add_row(entry["name"], str(entry["rows"]), entry["date"])
-    out.print(tables, markup=False)
+    show(out, tables)
     out.print(f"data      version {report['data']['version']}", markup=False)
     settings = report["settings"]
     values = ", ".join(f"{name} = {value}" for name, value in settings["values"].items()) or "defaults"

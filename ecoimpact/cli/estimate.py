@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from ecoimpact import engine
-from ecoimpact.cli.output import checked_provider, console, near, print_json, table, wrong
-from ecoimpact.cli.quantities import human_range
+from ecoimpact.cli.output import checked_provider, console, near, print_json, show, table, wrong
+from ecoimpact.cli.quantities import Unit, unit_for
 from ecoimpact.types import CRITERIA, Explanation, Figure, Impacts, Phase
 
 
@@ -75,13 +75,14 @@ def _show(impacts: Impacts, output_tokens: int, steps: Explanation | None) -> No
     out = console()
     out.print(f"{impacts.model}, {output_tokens} output tokens, zone {impacts.zone}", style="bold", markup=False)
     out.print(f"{impacts.methodology}, data {impacts.data_version}", markup=False)
-    figures = table("", "total", "usage", "embodied")
+    figures = table("", "unit", "total", "usage", "embodied")
     for criterion in CRITERIA:
         total: Figure | None = getattr(impacts, criterion.key)
         if total is not None:
-            parts = [_part(phase, criterion.key) for phase in (impacts.usage, impacts.embodied)]
-            figures.add_row(criterion.key, human_range(criterion.key, total.value), *parts)
-    out.print(figures)
+            unit = unit_for(criterion.key, total.central)
+            parts = [_part(phase, criterion.key, unit) for phase in (impacts.usage, impacts.embodied)]
+            figures.add_row(criterion.key, unit.symbol, unit.span(total.value), *parts)
+    show(out, figures)
     for warning in impacts.warnings:
         out.print(f"! {warning}", markup=False)
     for number, step in enumerate(steps or (), start=1):
@@ -90,6 +91,6 @@ def _show(impacts: Impacts, output_tokens: int, steps: Explanation | None) -> No
         out.print(f"   {step.source}", style="dim", markup=False)
 
 
-def _part(phase: Phase | None, key: str) -> str:
+def _part(phase: Phase | None, key: str, unit: Unit) -> str:
     figure: Figure | None = getattr(phase, key, None)
-    return "" if figure is None else human_range(key, figure.value)
+    return "" if figure is None else unit.span(figure.value)

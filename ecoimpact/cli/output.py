@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ecoimpact import data
+from ecoimpact.records.segments import finite
 
 DEFAULT_LOG = "impact-log"
 """Where the log is when neither ``--log`` nor ``ECOIMPACT_LOG`` says."""
@@ -29,15 +30,21 @@ def console(*, lists: bool = False) -> Console:
 
 def table(*columns: str, numbers: Iterable[str] = ()) -> Table:
     """An empty table in the style of all commands; the columns in ``numbers`` are aligned to the right."""
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="bold")
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     numbers = set(numbers)
     for column in columns:
         result.add_column(column, justify="right" if column in numbers else "left")
     return result
 
 
+def show(out: Console, rows: Table) -> None:
+    """A table between two empty lines."""
+    for part in ("", rows, ""):
+        out.print(part)
+
+
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+    print(json.dumps(finite(value), indent=2, allow_nan=False))
 
 
 def wrong(message: str, option: str) -> typer.BadParameter:

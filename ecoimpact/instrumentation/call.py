@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from typing import Any, Protocol
 
-from ecoimpact.instrumentation.provider import Reader, Request
+from ecoimpact.instrumentation.provider import Provider, Reader, Request
 from ecoimpact.types import Inference, Status
 
 ATTRIBUTE = "impacts"
@@ -35,39 +36,24 @@ class Tracer(Protocol):
 class Call:
     """A request from its start to its end."""
 
-    __slots__ = (
-        "_body",
-        "_impacts",
-        "_open",
-        "_provisional",
-        "_started",
-        "context",
-        "ended_s",
-        "error_type",
-        "first_token_s",
-        "hides_usage",
-        "reader",
-        "request",
-        "started_at",
-        "status",
-        "tracer",
-    )
+    first_token_s: float | None = None
+    ended_s: float | None = None
+    status: Status = "ok"
+    error_type: str | None = None
+    hides_usage = False
+    """The program did not ask for the item that brings the usage, and must not see it."""
+    _impacts: weakref.ref[Any] | None = None
+    _provisional = False
+    _body: bytes | None = None
 
-    def __init__(self, request: Request, tracer: Tracer, *, started_at: float | None = None) -> None:
+    def __init__(self, provider: Provider, request: Request, tracer: Tracer) -> None:
+        self.provider = provider
         self.request = request
         self.tracer = tracer
         self.context = tracer.context()
         self.reader: Reader = request.endpoint.reader()
-        self.hides_usage = False
-        self.first_token_s: float | None = None
-        self.ended_s: float | None = None
-        self.status: Status = "ok"
-        self.error_type: str | None = None
         self._open = [True]  # popped by the one end that counts: atomic without a lock
-        self._impacts: Any = None
-        self._provisional = False
-        self._body: bytes | None = None
-        self.started_at = time.time() if started_at is None else started_at
+        self.started_at = time.time()
         self._started = time.perf_counter()
 
     @property
@@ -77,14 +63,15 @@ class Call:
     @property
     def impacts(self) -> Any:
         """The figures: one object for all carriers, unless somebody read it before the end, when it was an estimate."""
-        impacts = self._impacts
+        impacts = self._impacts() if self._impacts is not None else None
         if impacts is not None and self._provisional:
             if impacts.is_resolved:
                 impacts = None
             elif not self._open:
                 self._provisional = False
         if impacts is None:
-            impacts = self._impacts = self.tracer.impacts(self)
+            impacts = self.tracer.impacts(self)
+            self._impacts = weakref.ref(impacts)  # figures refer to their call: the other way would make a cycle
             self._provisional = bool(self._open)
         return impacts
 
@@ -93,7 +80,7 @@ class Call:
         if not self.reader.finished:  # else it was read before the SDK's own post-processing
             self.reader.feed(item)
         self.end()
-        attach(item, self.impacts)
+        attach(item, self.tracer.impacts(self))
 
     def feed(self, item: Any) -> None:
         """Read one item of a stream, and put the figures on it if it is the final one."""
@@ -115,7 +102,8 @@ class Call:
         except IndexError:
             return False
         self.ended_s = time.perf_counter() - self._started
-        self.status = status
+        if status != "ok":
+            self.status = status
         if error is not None:
             self.error_type = type(error).__name__
         self.tracer.finished(self)
@@ -132,6 +120,10 @@ class Call:
         self.ended_s = time.perf_counter() - self._started
         self.status, self.error_type = poll.status, poll.error_type
 
+    @property
+    def host(self) -> str | None:
+        return self.provider.locate(self.request)[1]
+
     def inference(self) -> Inference:
         """What is known now. Called before the end, it is a view of the request so far."""
         body, self._body = self._body, None
@@ -144,7 +136,7 @@ class Call:
         if request.endpoint.polls:
             latency_s = None  # how long the polling took says nothing about the generation
         return Inference(
-            provider=request.provider,
+            provider=self.provider.locate(request)[0],
             endpoint=request.endpoint.name,
             request_model=request.model,
             response_model=reader.response_model,

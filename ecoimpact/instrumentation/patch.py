@@ -74,7 +74,7 @@ class Patcher:
     # --- every client
 
     def _is_active(self, client: Any) -> bool:
-        return self.enabled and client not in self._clients
+        return self.enabled and not (self._clients and client in self._clients)
 
     def _install(self, only: str | None = None) -> None:
         for target in self.provider.targets:

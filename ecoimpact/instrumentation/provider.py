@@ -6,7 +6,7 @@ Rules that hold for every provider: it imports no SDK, does no I/O and keeps no 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -19,34 +19,21 @@ CHARACTERS_PER_TOKEN = 4
 class Reader:
     """Reads usage out of the items of one answer, one at a time; a plain answer is a stream of one item.
 
-    Items are the SDK's objects or plain dicts, and come from outside: any field may be missing or of another type. What
-    is no count is left out. Nothing of an item is kept but numbers and identifiers.
+    Items are the SDK's objects or plain dicts, and come from outside: any field may be missing or of another type. Nothing
+    of an item is kept but identifiers, lengths and its ``usage``, which is made of counts and is looked into later, off the
+    caller's path. The attributes below are defaults: most answers set few of them.
     """
 
-    __slots__ = (
-        "background",
-        "cached_input_tokens",
-        "characters",
-        "finished",
-        "input_tokens",
-        "output_tokens",
-        "pending",
-        "reasoning_tokens",
-        "response_id",
-        "response_model",
-    )
-
-    def __init__(self) -> None:
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
-        self.cached_input_tokens: int | None = None
-        self.reasoning_tokens: int | None = None
-        self.response_model: str | None = None
-        self.response_id: str | None = None
-        self.characters = 0  # generated so far, for an estimate where the provider sends no count
-        self.finished = False  # the answer is complete, whatever the stream still brings
-        self.background = False  # the provider works on it without a connection
-        self.pending = False  # and is not done: the usage comes with a later call that polls
+    response_model: str | None = None
+    response_id: str | None = None
+    characters = 0
+    """Generated so far: for an estimate where the provider sends no count."""
+    finished = False
+    """The answer is complete, whatever the stream still brings."""
+    background = False
+    """The provider works on it without a connection ..."""
+    pending = False
+    """... and is not done: the usage comes with a later call that polls."""
 
     def feed(self, item: Any) -> bool:
         """Take in one item. True: the final figures belong on it."""
@@ -56,20 +43,30 @@ class Reader:
         """Whether the item exists only because usage was asked for."""
         return False
 
+    def counts(self) -> Usage:
+        """The counts that the provider sent. What is no count is ``None``."""
+        raise NotImplementedError
+
     def usage(self) -> Usage:
-        estimated = self.output_tokens is None and self.characters > 0
-        return Usage(
-            input_tokens=self.input_tokens,
-            output_tokens=-(-self.characters // CHARACTERS_PER_TOKEN) if estimated else self.output_tokens,
-            cached_input_tokens=self.cached_input_tokens,
-            reasoning_tokens=self.reasoning_tokens,
-            estimated=estimated,
-        )
+        """The counts, with an estimate, marked as such, where the provider sent none."""
+        usage = self.counts()
+        if usage.output_tokens is None and self.characters:
+            return replace(usage, output_tokens=-(-self.characters // CHARACTERS_PER_TOKEN), estimated=True)
+        return usage
 
 
 def field(item: Any, name: str) -> Any:
     """A field of an SDK object or of a dict; ``None`` where it is missing."""
-    return item.get(name) if isinstance(item, dict) else getattr(item, name, None)
+    if isinstance(item, dict):
+        return item.get(name)
+    # Pydantic models keep their fields in these two places; asking them for one that is missing costs microseconds.
+    fields = getattr(item, "__dict__", None)
+    if fields is not None and name in fields:
+        return fields[name]
+    if fields is not None and hasattr(item, "__pydantic_extra__"):
+        extra = item.__pydantic_extra__
+        return extra.get(name) if extra is not None else None
+    return getattr(item, name, None)
 
 
 def count(item: Any, name: str) -> int | None:
@@ -106,13 +103,13 @@ class Endpoint:
 
 
 class Request(NamedTuple):
-    """A call that was recognised as a request to a model."""
+    """A call that was recognised as a request to a model. Who serves it is looked up later, from ``client`` and ``url``."""
 
     endpoint: Endpoint
-    provider: str
-    host: str | None
     model: str | None
     stream: bool
+    client: type
+    url: Any
 
 
 class Role(Enum):
@@ -154,7 +151,9 @@ class Provider:
     supported: str
     targets: tuple[Target, ...]
     identify: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Request | None]
-    """Recognise a call from the client and its arguments; ``None`` for what is no request to a model."""
+    """Recognise a call from the client and its arguments; ``None`` for what is no request to a model. Kept short."""
+    locate: Callable[[Request], tuple[str, str | None]]
+    """Who serves a request: the provider's id, and the host where the client points to one."""
     shape: Callable[[Any], Shape]
     accepts: Callable[[Any], bool]
     """Whether ``wrap()`` can take this object: a client of this SDK."""

@@ -10,7 +10,7 @@ import weakref
 from typing import Any
 
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call, attach
-from ecoimpact.instrumentation.report import quietly
+from ecoimpact.instrumentation.report import note_failure, quietly
 
 TAG = "_ecoimpact_call"
 """Where a stream, a helper or a raw response keeps its call, in its instance ``__dict__``."""
@@ -60,12 +60,15 @@ class _Observed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
 
-    @quietly
-    def _feed(self, item: Any) -> bool:
-        """Read an item; true for one that the program did not ask for and must not see."""
+    def _hidden(self, item: Any) -> bool:
+        """Read an item; true for one that the program did not ask for and must not see. Runs for every item: kept short."""
         call = self._call
-        call.feed(item)
-        return call.hides_usage and call.reader.is_usage_only(item)
+        try:
+            call.feed(item)
+            return call.hides_usage and call.reader.is_usage_only(item)
+        except Exception as error:  # noqa: BLE001 - the boundary, without the cost of one more frame
+            note_failure(error)
+            return False
 
     @quietly
     def _exhausted(self) -> None:
@@ -109,7 +112,7 @@ class Items(_Observed):
             except BaseException as error:
                 self._failed(error)
                 raise
-            if not self._feed(item):
+            if not self._hidden(item):
                 return item
 
 
@@ -131,7 +134,7 @@ class AsyncItems(_Observed):
             except BaseException as error:
                 self._failed(error)
                 raise
-            if not self._feed(item):
+            if not self._hidden(item):
                 return item
 
 

@@ -18,6 +18,7 @@ from ecoimpact.instrumentation.stream import TAG, observe_helper, observe_stream
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
+
 class RawResponse:
     """Kept by a raw response: ends the call if the program drops the response without parsing it."""
 
@@ -96,16 +97,15 @@ class Wrappers:
 
     def _begin(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         try:
-            if not self.is_active(instance):
-                return None
-            request = self.provider.identify(instance, args, kwargs)
+            provider = self.provider
+            request = provider.identify(instance, args, kwargs) if self.is_active(instance) else None
             if request is None:
                 return None
-            call = Call(request, self.tracer)
+            call = Call(provider, request, self.tracer)
             if not request.stream:
-                self.provider.observe_parser(args, kwargs, call.reader)
+                provider.observe_parser(args, kwargs, call.reader)
             elif call.context.request_stream_usage:
-                call.hides_usage = self.provider.ask_for_usage(args, kwargs)
+                call.hides_usage = provider.ask_for_usage(args, kwargs)
         except Exception as error:  # noqa: BLE001 - the boundary
             note_failure(error)
             return None
@@ -118,15 +118,17 @@ class Wrappers:
             return
         call.end(status_of(error), error)
 
-    @quietly
     def _observe(self, call: Call, result: Any) -> None:
-        shape = self.provider.shape(result)
-        if shape is Shape.STREAM:
-            observe_stream(result, call)
-        elif shape is Shape.RAW:
-            self._observe_raw(call, result)
-        else:
-            call.answer(result)
+        try:
+            shape = self.provider.shape(result)
+            if shape is Shape.ITEM:
+                call.answer(result)
+            elif shape is Shape.STREAM:
+                observe_stream(result, call)
+            else:
+                self._observe_raw(call, result)
+        except Exception as error:  # noqa: BLE001 - the boundary
+            note_failure(error)
 
     def _observe_raw(self, call: Call, raw: Any) -> None:
         http_response = raw.http_response
@@ -223,9 +225,7 @@ class Wrappers:
     def _helped(self, instance: Any) -> None:
         observe_helper(instance, instance.__dict__.get("_raw_stream"))
 
-    def _snapshot(
-        self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _snapshot(self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = wrapped(*args, **kwargs)
         self._carry(instance, result)
         return result

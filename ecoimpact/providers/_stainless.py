@@ -30,7 +30,7 @@ def stainless_provider(
     """Declare an SDK.
 
     Args:
-        endpoint_of: the endpoint of a method (``post``) and a path (``/responses``).
+        endpoint_of: the endpoint of a method (``post``) and a path (``/responses``, ``/v1/messages?beta=true``).
         clients: provider ids of clients that are not the SDK's own provider, by the name of a class they inherit from.
         helpers: classes that consume a stream for the user, ``module:Class``, with the methods that return the answer.
         rebuilds: functions that make a new object of an answer, ``module:Class.method``.
@@ -39,23 +39,22 @@ def stainless_provider(
 
     def identify(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
         options = _options(args, kwargs)
-        endpoint = endpoint_of(options.method.lower(), options.url.partition("?")[0])
+        endpoint = endpoint_of(options.method, options.url)
         if endpoint is None:
             return None
-        host = client.base_url.host
-        model = options.json_data.get("model") if isinstance(options.json_data, dict) else None
-        return Request(
-            endpoint=endpoint,
-            provider=_by_class(type(client), clients) or provider_at(host) or id,
-            host=host,
-            model=model if isinstance(model, str) else None,
-            stream=bool(kwargs.get("stream")),
-        )
+        body = options.json_data
+        model = body.get("model") if isinstance(body, dict) else None
+        stream = kwargs.get("stream") is True
+        return Request(endpoint, model if isinstance(model, str) else None, stream, type(client), client._base_url)
+
+    def locate(request: Request) -> tuple[str, str | None]:
+        host = getattr(request.url, "host", None)
+        return _by_class(request.client, clients) or (provider_at(host) if host else None) or id, host
 
     def ask_for_usage(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         options = _options(args, kwargs)
         body = options.json_data
-        if endpoint_of("post", options.url.partition("?")[0]) is not asks_for_usage or not isinstance(body, dict):
+        if endpoint_of(options.method, options.url) is not asks_for_usage or not isinstance(body, dict):
             return False
         headers = options.headers if isinstance(options.headers, Mapping) else {}
         stream_options = body.get("stream_options")
@@ -72,10 +71,13 @@ def stainless_provider(
         supported=supported,
         targets=_targets(package, helpers, rebuilds),
         identify=identify,
+        locate=locate,
         shape=_shape,
-        accepts=lambda client: any(c.__module__.partition(".")[0] == package for c in type(client).__mro__)
-        and hasattr(client, "request")
-        and hasattr(client, "base_url"),
+        accepts=lambda client: (
+            any(c.__module__.partition(".")[0] == package for c in type(client).__mro__)
+            and hasattr(client, "request")
+            and hasattr(client, "base_url")
+        ),
         ask_for_usage=ask_for_usage if asks_for_usage is not None else lambda _args, _kwargs: False,
         observe_parser=_observe_parser,
         copies=("copy", "with_options"),

@@ -16,12 +16,8 @@ from ecoimpact.types import Usage
 class MessageReader(Reader):
     """``Message`` and the events of its stream."""
 
-    __slots__ = ("_cache_creation_tokens", "_uncached_tokens")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._uncached_tokens: int | None = None
-        self._cache_creation_tokens: int | None = None
+    _start_usage: Any = None  # of message_start: the input; its output count is no total
+    _usage: Any = None  # of a plain message, or of the last message_delta: running totals
 
     def feed(self, item: Any) -> bool:
         kind = field(item, "type")
@@ -29,52 +25,51 @@ class MessageReader(Reader):
             delta = field(item, "delta")
             self.characters += length(delta, "text") or length(delta, "partial_json") or length(delta, "thinking")
             return False
-        if kind == "message_start":
-            self._read_message(field(item, "message"))
-            self.output_tokens = None  # what the start of a stream reports is no total
-        elif kind == "message_delta":
-            self._read_usage(field(item, "usage"))
+        if kind == "message_delta":
+            self._usage = field(item, "usage") or self._usage
             self.finished = field(field(item, "delta"), "stop_reason") is not None
             return self.finished
-        elif kind == "message_stop":
+        if kind == "message_start":
+            message = field(item, "message")
+            self._start_usage = field(message, "usage")
+            self._identify(message)
+            return False
+        if kind == "message":
+            self._usage = field(item, "usage")
+            self._identify(item)
             self.finished = True
-            return True
-        elif kind == "message":
-            self._read_message(item)
-            self.finished = True
-            if self.output_tokens is None:
+            if count(self._usage, "output_tokens") is None:
                 self.characters = _content_characters(item)
             return True
-        return False
+        if kind == "message_stop":
+            self.finished = True
+        return self.finished
 
-    def usage(self) -> Usage:
-        parts = (self._uncached_tokens, self.cached_input_tokens, self._cache_creation_tokens)
-        known = [part for part in parts if part is not None]
-        self.input_tokens = sum(known) if self._uncached_tokens is not None else None
-        return super().usage()
-
-    def _read_message(self, message: Any) -> None:
+    def _identify(self, message: Any) -> None:
         self.response_model = text(message, "model")
         self.response_id = text(message, "id")
-        self._read_usage(field(message, "usage"))
 
-    def _read_usage(self, usage: Any) -> None:
-        output_tokens = count(usage, "output_tokens")
+    def counts(self) -> Usage:
         # A compaction on the server's side generates tokens of its own, which the totals leave out.
-        compactions = [i for i in _iterations(usage) if field(i, "type") == "compaction"]
-        extra_in, extra_out = (
-            sum(count(i, name) or 0 for i in compactions) for name in ("input_tokens", "output_tokens")
+        compactions = [i for i in _iterations(self._usage) if field(i, "type") == "compaction"]
+        extra_in, extra_out = (sum(count(i, name) or 0 for i in compactions) for name in ("input_tokens", "output_tokens"))
+        uncached, cached = self._latest("input_tokens"), self._latest("cache_read_input_tokens")
+        written = self._latest("cache_creation_input_tokens")
+        output_tokens = count(self._usage, "output_tokens")
+        return Usage(
+            input_tokens=None if uncached is None else uncached + (cached or 0) + (written or 0) + extra_in,
+            output_tokens=None if output_tokens is None else output_tokens + extra_out,
+            cached_input_tokens=cached,
+            reasoning_tokens=self._latest("thinking_tokens", "output_tokens_details"),
         )
-        for attribute, value in (
-            ("_uncached_tokens", count(usage, "input_tokens")),
-            ("_cache_creation_tokens", count(usage, "cache_creation_input_tokens")),
-            ("cached_input_tokens", count(usage, "cache_read_input_tokens")),
-            ("reasoning_tokens", count(field(usage, "output_tokens_details"), "thinking_tokens")),
-        ):
-            if value is not None:  # a delta leaves out what did not change
-                setattr(self, attribute, value + (extra_in if attribute == "_uncached_tokens" else 0))
-        if output_tokens is not None:
-            self.output_tokens = output_tokens + extra_out
+
+    def _latest(self, name: str, inside: str | None = None) -> int | None:
+        """A count from the last usage that has it: a delta leaves out what did not change."""
+        for usage in (self._usage, self._start_usage):
+            value = count(field(usage, inside) if inside else usage, name)
+            if value is not None:
+                return value
+        return None
 
 
 def _iterations(usage: Any) -> list[Any]:
@@ -91,7 +86,7 @@ MESSAGES: Final = Endpoint("messages", MessageReader)
 
 
 def endpoint_of(method: str, path: str) -> Endpoint | None:
-    return MESSAGES if method == "post" and path == "/v1/messages" else None
+    return MESSAGES if method == "post" and path in ("/v1/messages", "/v1/messages?beta=true") else None
 
 
 _HELPERS: Final = {

@@ -10,27 +10,32 @@ from typing import Any, Final
 
 from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, length, text
 from ecoimpact.providers._stainless import stainless_provider
+from ecoimpact.types import Usage
 
 
 class ChatReader(Reader):
     """``ChatCompletion`` and ``ChatCompletionChunk``."""
 
-    __slots__ = ()
+    _usage: Any = None
 
     def feed(self, item: Any) -> bool:
         if self.response_model is None:
             self.response_model = text(item, "model")
             self.response_id = text(item, "id")
+        final = False
         usage = field(item, "usage")
         if usage is not None:
-            self._read_usage(usage)
-        final = usage is not None
+            self._usage = usage
+            final = True
+            if field(item, "object") == "chat.completion" and count(usage, "completion_tokens") is not None:
+                self.finished = True  # a plain answer with its counts: there is nothing more to know
+                return True
         choices = field(item, "choices")
         for choice in choices if isinstance(choices, list) else ():
-            message = field(choice, "delta") or field(choice, "message")
-            self.characters += length(message, "content")
-            if field(message, "content") is None:
-                self.characters += _other_characters(message)
+            if not self.finished:
+                message = field(choice, "delta") or field(choice, "message")
+                content = field(message, "content")
+                self.characters += len(content) if isinstance(content, str) else _other_characters(message)
             if field(choice, "finish_reason") is not None:
                 self.finished = final = True
         return final
@@ -38,11 +43,14 @@ class ChatReader(Reader):
     def is_usage_only(self, item: Any) -> bool:
         return field(item, "usage") is not None and not field(item, "choices")
 
-    def _read_usage(self, usage: Any) -> None:
-        self.input_tokens = count(usage, "prompt_tokens")
-        self.output_tokens = count(usage, "completion_tokens")
-        self.cached_input_tokens = count(field(usage, "prompt_tokens_details"), "cached_tokens")
-        self.reasoning_tokens = count(field(usage, "completion_tokens_details"), "reasoning_tokens")
+    def counts(self) -> Usage:
+        usage = self._usage
+        return Usage(
+            input_tokens=count(usage, "prompt_tokens"),
+            output_tokens=count(usage, "completion_tokens"),
+            cached_input_tokens=count(field(usage, "prompt_tokens_details"), "cached_tokens"),
+            reasoning_tokens=count(field(usage, "completion_tokens_details"), "reasoning_tokens"),
+        )
 
 
 def _other_characters(message: Any) -> int:
@@ -58,15 +66,18 @@ def _other_characters(message: Any) -> int:
 class ResponseReader(Reader):
     """``Response`` and the events of its stream."""
 
-    __slots__ = ()
+    _usage: Any = None
 
     def feed(self, item: Any) -> bool:
+        delta = field(item, "delta")
+        if isinstance(delta, str):
+            self.characters += len(delta)
+            return False
         response = field(item, "response")
         if response is not None:  # response.created ... response.completed | incomplete | failed
             return self._read(response)
         if field(item, "object") == "response":
             return self._read(item)
-        self.characters += length(item, "delta")
         return False
 
     def _read(self, response: Any) -> bool:
@@ -74,17 +85,21 @@ class ResponseReader(Reader):
         self.response_id = text(response, "id") or self.response_id
         status = field(response, "status")
         self.background = field(response, "background") is True
-        self.pending = self.background and status in ("queued", "in_progress")
         self.finished = status not in ("queued", "in_progress")
-        usage = field(response, "usage")
-        if usage is not None:
-            self.input_tokens = count(usage, "input_tokens")
-            self.output_tokens = count(usage, "output_tokens")
-            self.cached_input_tokens = count(field(usage, "input_tokens_details"), "cached_tokens")
-            self.reasoning_tokens = count(field(usage, "output_tokens_details"), "reasoning_tokens")
-        elif self.finished and not self.characters:
+        self.pending = self.background and not self.finished
+        self._usage = field(response, "usage")
+        if self.finished and not self.characters:
             self.characters = _output_characters(response)
         return self.finished
+
+    def counts(self) -> Usage:
+        usage = self._usage
+        return Usage(
+            input_tokens=count(usage, "input_tokens"),
+            output_tokens=count(usage, "output_tokens"),
+            cached_input_tokens=count(field(usage, "input_tokens_details"), "cached_tokens"),
+            reasoning_tokens=count(field(usage, "output_tokens_details"), "reasoning_tokens"),
+        )
 
 
 def _output_characters(response: Any) -> int:
@@ -102,16 +117,22 @@ RESPONSES: Final = Endpoint("responses", ResponseReader)
 RESPONSES_POLL: Final = Endpoint("responses", ResponseReader, polls=True)
 
 
+_POSTED: Final = {
+    "/chat/completions": CHAT,
+    "/responses": RESPONSES,
+    "/responses?beta=true": RESPONSES,
+    "/responses/compact": RESPONSES,
+    "/responses/compact?beta=true": RESPONSES,
+}
+
+
 def endpoint_of(method: str, path: str) -> Endpoint | None:
-    if method == "post":
-        if path in ("/chat/completions", "/responses"):
-            return CHAT if path == "/chat/completions" else RESPONSES
-        if path == "/responses/compact":
-            return RESPONSES
-    parts = path.strip("/").split("/")
-    if parts[0] != "responses" or len(parts) < 2:
+    if method == "post" and (endpoint := _POSTED.get(path)) is not None:
+        return endpoint
+    if not path.startswith("/responses/"):
         return None
-    fetched, cancelled = method == "get" and len(parts) == 2, method == "post" and parts[2:] == ["cancel"]
+    _, *rest = path.partition("?")[0].strip("/").split("/")
+    fetched, cancelled = method == "get" and len(rest) == 1, method == "post" and rest[1:] == ["cancel"]
     return RESPONSES_POLL if fetched or cancelled else None
 
 

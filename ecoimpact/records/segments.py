@@ -199,14 +199,15 @@ def to_json(record: dict[str, Any]) -> str:
     try:
         return _encode(record)
     except ValueError:
-        return _encode(_finite(record))
+        return _encode(finite(record))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain data with ``None`` for every number that is infinite or none at all."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
