@@ -22,7 +22,7 @@ from ecoimpact.instrumentation.background import Background
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call
 from ecoimpact.instrumentation.patch import Patcher
 from ecoimpact.instrumentation.report import failures
-from ecoimpact.instrumentation.stream import end_open
+from ecoimpact.instrumentation.stream import end_held
 from ecoimpact.providers import all_providers
 from ecoimpact.records.pipeline import BatchSink, Pipeline
 from ecoimpact.records.segments import LogWriter
@@ -127,10 +127,9 @@ class Runtime:
         if not isinstance(settings.methodology, Methodology):
             settings = replace(settings, methodology=engine.validate_methodology(settings.methodology))
         # Only now, with everything valid, does anything change.
-        if self._settings is None or (settings.log_dir, settings.exporters) != (
-            self._settings.log_dir,
-            self._settings.exporters,
-        ):
+        before = self._settings
+        moved = before is None or (settings.log_dir, settings.exporters) != (before.log_dir, before.exporters)
+        if moved or self._pipeline is None:
             self._replace_pipeline(settings)
         self._settings = settings
         self._context = Context(settings, engine.catalog())
@@ -163,7 +162,7 @@ class Runtime:
         return pipeline.flush(timeout_s) if pipeline is not None else True
 
     def shutdown(self, timeout_s: float) -> bool:
-        end_open()
+        end_held()
         self._background.close()
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is None:
@@ -173,7 +172,7 @@ class Runtime:
         return done
 
     def _at_exit(self) -> None:
-        end_open()
+        end_held()
         self._background.close()
 
     # --- what can be asked

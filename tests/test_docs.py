@@ -57,7 +57,7 @@ def blocks(path: Path) -> list[Block]:
             fence, lines = None, []
         else:
             lines.append(line)
-    assert fence is None, f"{path.name}:{fence and fence.line}: a block without end"
+    assert fence is None, f"{path.name}: a block without end"
     return found
 
 

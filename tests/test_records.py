@@ -6,7 +6,9 @@ Nothing here sleeps or looks at a clock: tests wait for events, with limits that
 from __future__ import annotations
 
 import errno
+import functools
 import gc
+import io
 import json
 import logging
 import os
@@ -18,6 +20,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -128,12 +131,23 @@ def test_records_reach_the_log_and_every_exporter_in_order(log_dir: Path) -> Non
 
 
 def test_nothing_runs_before_the_first_put(log_dir: Path) -> None:
-    before = threading.active_count()
     pipeline = Pipeline([LogWriter(log_dir)])
     assert pipeline.flush(0)
+    assert not pipeline._builder._running
     assert pipeline.close(0)
-    assert threading.active_count() == before
     assert not log_dir.exists()
+
+
+def test_nothing_is_held_once_it_is_delivered(pipeline: Pipeline) -> None:
+    class Answer:
+        pass
+
+    answers = [Answer() for _ in range(3)]
+    held = [weakref.ref(answer) for answer in answers]
+    while answers:
+        pipeline.put(functools.partial(print, answers.pop(), end="", file=io.StringIO()))
+    assert pipeline.flush(LIMIT_S)
+    assert [ref() for ref in held] == [None] * 3
 
 
 def test_records_are_written_without_a_flush_too() -> None:

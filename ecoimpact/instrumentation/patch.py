@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from ecoimpact.instrumentation.call import Tracer
@@ -103,23 +104,19 @@ class Patcher:
     # --- one client
 
     def _wrap_client(self, client: Any) -> None:
-        # Methods put on the instance must not refer to it strongly: a dropped client closes its connections at once.
-        ref = weakref.ref(client)
         watched = self._own_wrappers.for_role(Role.CALL, type(client).request)
 
-        def request(*args: Any, **kwargs: Any) -> Any:
-            owner: Any = ref()
+        def request(owner: Any, *args: Any, **kwargs: Any) -> Any:
             return watched(functools.partial(type(owner).request, owner), owner, args, kwargs)
 
-        vars(client)["request"] = _like(type(client).request, request)
+        vars(client)["request"] = MethodType(_like(type(client).request, request), client)
         for name in self.provider.copies:
             if hasattr(type(client), name):
-                vars(client)[name] = _like(getattr(type(client), name), self._copying(ref, name))
+                vars(client)[name] = MethodType(_like(getattr(type(client), name), self._copying(name)), client)
         self._clients.add(client)
 
-    def _copying(self, ref: weakref.ref[Any], name: str) -> Callable[..., Any]:
-        def copy(*args: Any, **kwargs: Any) -> Any:
-            client: Any = ref()
+    def _copying(self, name: str) -> Callable[..., Any]:
+        def copy(client: Any, *args: Any, **kwargs: Any) -> Any:
             copied = getattr(type(client), name)(client, *args, **kwargs)
             try:
                 self.wrap(copied)

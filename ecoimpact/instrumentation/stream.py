@@ -15,13 +15,18 @@ from ecoimpact.instrumentation.report import note_failure, quietly
 TAG = "_ecoimpact_call"
 """Where a stream, a helper or a raw response keeps its call, in its instance ``__dict__``."""
 
-_open: weakref.WeakSet[_Observed] = weakref.WeakSet()
+_held: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def end_open() -> None:
-    """End the calls of streams that are still held, unread, when the program ends."""
-    for items in list(_open):
-        items.drop()
+def hold(carrier: Any) -> None:
+    """Remember what a program still holds of a call that has not ended; ``carrier.drop()`` ends it."""
+    _held.add(carrier)
+
+
+def end_held() -> None:
+    """End the calls of streams and raw responses that were never read to their end, when the program ends."""
+    for carrier in list(_held):
+        carrier.drop()
 
 
 def observe_stream(stream: Any, call: Call) -> None:
@@ -33,7 +38,7 @@ def observe_stream(stream: Any, call: Call) -> None:
     fields[TAG] = call
     items = (AsyncItems if hasattr(iterator, "__anext__") else Items)(iterator, call, weakref.ref(stream))
     fields["_iterator"] = items
-    _open.add(items)
+    hold(items)
 
 
 def observe_helper(helper: Any, stream: Any) -> None:

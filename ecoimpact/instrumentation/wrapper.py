@@ -14,7 +14,7 @@ from ecoimpact.instrumentation.body import watch_body
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call, Tracer, attach
 from ecoimpact.instrumentation.provider import Provider, Role, Shape
 from ecoimpact.instrumentation.report import note_failure, quietly
-from ecoimpact.instrumentation.stream import TAG, observe_helper, observe_stream, status_of
+from ecoimpact.instrumentation.stream import TAG, hold, observe_helper, observe_stream, status_of
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -22,7 +22,7 @@ Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], A
 class RawResponse:
     """Kept by a raw response: ends the call if the program drops the response without parsing it."""
 
-    __slots__ = ("call", "handed_over", "http_response", "stop_watching")
+    __slots__ = ("__weakref__", "call", "handed_over", "http_response", "stop_watching")
 
     def __init__(self, call: Call, http_response: Any, stop_watching: Callable[[], None]) -> None:
         self.call = call
@@ -31,7 +31,7 @@ class RawResponse:
         self.handed_over = False  # to the stream that it was parsed into, which now sees the end
 
     @quietly
-    def end_unparsed(self) -> None:
+    def drop(self) -> None:
         call = self.call
         if not call.is_open:
             return
@@ -45,7 +45,7 @@ class RawResponse:
 
     def __del__(self) -> None:
         if not self.handed_over:
-            self.end_unparsed()
+            self.drop()
 
 
 class Wrappers:
@@ -133,7 +133,8 @@ class Wrappers:
     def _observe_raw(self, call: Call, raw: Any) -> None:
         http_response = raw.http_response
         stop_watching = watch_body(http_response, call)
-        raw.__dict__[TAG] = RawResponse(call, http_response, stop_watching)
+        raw.__dict__[TAG] = response = RawResponse(call, http_response, stop_watching)
+        hold(response)
 
     # --- PARSE: a raw response becomes an answer or a stream
 
@@ -209,7 +210,7 @@ class Wrappers:
         fields = getattr(instance, "__dict__", {})
         tag = fields.get(TAG)
         if isinstance(tag, RawResponse):
-            tag.end_unparsed()
+            tag.drop()
         elif isinstance(tag, Call):
             tag.end_early()
             fields[ATTRIBUTE] = tag.impacts

@@ -90,7 +90,7 @@ def _targets(package: str, helpers: Mapping[str, tuple[str, ...]], rebuilds: tup
         Target(f"{package}._base_client", "AsyncAPIClient.request", Role.CALL, required=True),
         Target(f"{package}._streaming", "Stream.close", Role.CLOSE, required=True),
         Target(f"{package}._streaming", "AsyncStream.close", Role.CLOSE, required=True),
-        Target(f"{package}._legacy_response", "LegacyAPIResponse.parse", Role.PARSE, required=True),
+        Target(f"{package}._legacy_response", "LegacyAPIResponse.parse", Role.PARSE),
     ]
     for response in ("APIResponse", "AsyncAPIResponse"):
         targets += [

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -81,6 +82,7 @@ class Pipeline:
             capacity=capacity,
             linger_s=flush_interval_s,
             on_full=partial(self._drops.add, "queue-full"),
+            followers=self._lanes,
         )
         self._workers: list[Worker[Any]] = [self._builder, *self._lanes]  # in the order in which a record passes
         _pipelines.add(self)
@@ -170,12 +172,12 @@ class _Drops:
 
     def renew(self) -> None:
         self._lock = threading.RLock()
-        self._counts: dict[str, int] = {}
+        self._counts: defaultdict[str, int] = defaultdict(int)
 
     def add(self, reason: str, number: int = 1) -> None:
         if number:
             with self._lock:
-                self._counts[reason] = self._counts.get(reason, 0) + number
+                self._counts[reason] += number  # no call in between where a signal handler or finaliser could step in
 
     def counts(self) -> dict[str, int]:
         with self._lock:

@@ -16,8 +16,8 @@ import sys
 import threading
 from _thread import start_new_thread
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from ecoimpact.records.forks import renew_in_child
 
@@ -36,7 +36,8 @@ class Worker(Generic[T]):
 
     ``deliver`` gets lists of at most ``BATCH_SIZE`` items and must not raise. ``on_full`` is called on the putting thread
     for each item that found no room; the newest is the one that goes. Threads that put at the same instant may exceed
-    ``capacity`` by one item each.
+    ``capacity`` by one item each. The threads of ``followers``, which get what this one delivers, start together with its
+    own: at the end of a process, when the first item may reach them, it is too late to start any.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Worker(Generic[T]):
         capacity: int,
         linger_s: float,
         on_full: Callable[[], None],
+        followers: Sequence[Worker[Any]] = (),
     ) -> None:
         self._deliver = deliver
         self._capacity = capacity
         self._linger_s = linger_s
         self._on_full = on_full
+        self._followers = followers
         self._stopping = False
         self.renew()
         renew_in_child(self)
@@ -129,6 +132,8 @@ class Worker(Generic[T]):
             if not self._running:
                 start_new_thread(self._run, (self._gate,))
                 self._running = True
+                for follower in self._followers:
+                    follower._start()
         except RuntimeError:  # no more threads, or the interpreter is going down: what is queued waits for a flush
             return False
         finally:
@@ -159,6 +164,7 @@ class Worker(Generic[T]):
                 marker = self._take(batch)
                 if batch:
                     self._deliver(batch)
+                del batch  # who waits for the marker may look whether anything is still held
                 if marker is not None:
                     marker.set()
 

@@ -1,0 +1,126 @@
+"""Readers against what may come from outside: anything that JSON can say, in any order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import payloads as p
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecoimpact import engine
+from ecoimpact.instrumentation.provider import Reader
+from ecoimpact.providers import all_providers
+from ecoimpact.providers.anthropic import MessageReader
+from ecoimpact.providers.openai import ChatReader, ResponseReader
+from ecoimpact.types import Usage
+
+READERS = (ChatReader, ResponseReader, MessageReader)
+NAMES = sorted(
+    {
+        *("id", "object", "model", "usage", "choices", "delta", "message", "content", "finish_reason", "type", "response"),
+        *("status", "background", "output", "input_tokens", "output_tokens", "prompt_tokens", "completion_tokens"),
+        *("prompt_tokens_details", "completion_tokens_details", "cached_tokens", "reasoning_tokens", "tool_calls"),
+        *("function", "arguments", "name", "text", "iterations", "stop_reason", "output_tokens_details", "thinking_tokens"),
+        *("cache_read_input_tokens", "cache_creation_input_tokens", "refusal", "reasoning_content"),
+    }
+)
+VALUES = sorted({"message_start", "message_delta", "message_stop", "message", "content_block_delta", "compaction", "response",
+                 "chat.completion", "completed", "in_progress", "queued", "response.completed"})  # fmt: skip
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(VALUES)
+    | st.just(float("nan"))
+)
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=12,
+)
+ITEMS = st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8)
+
+
+@settings(max_examples=400, deadline=None)
+@given(items=st.lists(ITEMS | JSON, max_size=5))
+@pytest.mark.parametrize("reader_class", READERS)
+def test_nothing_that_json_can_say_raises_or_gives_an_impossible_count(
+    reader_class: type[Reader], items: list[Any]
+) -> None:
+    reader = reader_class()
+    for item in items:
+        assert reader.feed(item) in (True, False)
+        reader.is_usage_only(item)
+    usage = reader.usage()
+    for count in (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens):
+        assert count is None or (type(count) is int and count >= 0)
+    assert reader.response_model is None or isinstance(reader.response_model, str)
+    assert reader.response_id is None or isinstance(reader.response_id, str)
+    assessment = engine.assess(
+        engine.catalog(),
+        provider="openai",
+        models=(reader.response_model, p.MODEL),
+        usage=usage,
+        latency_s=1.0,
+        methodology="ecologits",
+    )
+    assert (assessment.low is None) == bool(assessment.errors)
+
+
+@given(cuts=st.lists(st.integers(min_value=1, max_value=60), max_size=30), ending=st.sampled_from(["\n\n", "\r\n\r\n"]))
+@settings(max_examples=100, deadline=None)
+def test_events_are_read_however_the_bytes_are_cut(cuts: list[int], ending: str) -> None:
+    import json
+
+    from ecoimpact.instrumentation.body import EventDecoder
+
+    fed: list[Any] = []
+
+    class FakeCall:
+        def feed(self, item: Any) -> None:
+            fed.append(item)
+
+        def end(self, status: str, error: BaseException | None = None) -> None:
+            fed.append(status)
+
+    events = p.chat_chunks(usage=True)
+    body = (
+        ": a comment\n" + "".join(f"event: x\ndata: {json.dumps(event)}{ending}" for event in events) + "data: [DONE]\n\n"
+    )
+    decoder = EventDecoder(FakeCall())  # type: ignore[arg-type]
+    rest = body.encode()
+    for cut in cuts:
+        decoder.feed(rest[:cut])
+        rest = rest[cut:]
+    decoder.feed(rest)
+    decoder.end("ok")
+    assert fed == [*events, "ok"]
+
+
+@pytest.mark.parametrize(
+    ("characters", "tokens"), [(0, None), (1, 1), (4, 1), (5, 2), (4000, 1000)]
+)  # four characters a token, rounded up
+def test_an_estimate_is_marked(characters: int, tokens: int | None) -> None:
+    reader = ChatReader()
+    reader.characters = characters
+    assert reader.usage() == Usage(output_tokens=tokens, estimated=tokens is not None)
+
+
+def test_running_totals_are_replaced_not_added() -> None:
+    reader = MessageReader()
+    for event in p.message_events():
+        reader.feed(event)
+    assert reader.usage() == Usage(
+        input_tokens=2065, output_tokens=317, cached_input_tokens=2048, reasoning_tokens=200, estimated=False
+    )
+
+
+def test_every_provider_says_what_it_is() -> None:
+    for name, provider in all_providers().items():
+        assert provider.id == name
+        assert provider.supported.startswith(">=")
+        assert any(target.required for target in provider.targets)
