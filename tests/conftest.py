@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import certifi
 import pytest
+
+FORBID_SKIPS = bool(os.environ.get("ECOIMPACT_FORBID_SKIPS"))
 
 for name in [*os.environ]:
     if name.startswith(("OPENAI_", "ANTHROPIC_", "ECOIMPACT_", "AWS_")) or name.lower().endswith("_proxy"):
@@ -25,3 +27,14 @@ def _one_certificate() -> Iterator[None]:
         os.environ["SSL_CERT_FILE"] = bundle.name
         yield
         del os.environ["SSL_CERT_FILE"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where ``ECOIMPACT_FORBID_SKIPS`` is set, a part that is missing is a failure, not a skip."""
+    report = yield
+    if report.skipped and FORBID_SKIPS and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    return report

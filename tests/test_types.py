@@ -192,7 +192,7 @@ def test_plain_data() -> None:
 
 def test_copies_and_pickles_carry_the_figures() -> None:
     original = estimate("gpt-4o-mini", output_tokens=10, provider="openai", latency_s=1.0)
-    for twin in (pickle.loads(pickle.dumps(original)), copy.copy(original), copy.deepcopy(original)):  # noqa: S301
+    for twin in (pickle.loads(pickle.dumps(original)), copy.copy(original), copy.deepcopy(original)):
         assert twin == original
         assert hash(twin) == hash(original)
         assert twin.to_dict() == original.to_dict()

@@ -119,7 +119,7 @@ def pickled(value: Any) -> Any:
         data = pickle.dumps(value)
     except (pickle.PicklingError, AttributeError):  # the SDK's own generic models are not picklable
         return None
-    return pickle.loads(data)  # noqa: S301 - our own bytes
+    return pickle.loads(data)
 
 
 @dataclass(frozen=True)

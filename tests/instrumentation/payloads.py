@@ -182,22 +182,17 @@ def message(content: list[dict[str, Any]] | None = None, *, usage: Any = MESSAGE
     return body if usage is ABSENT else {**body, "usage": usage}
 
 
+def delta_event(stop_reason: str | None, usage: dict[str, Any] | None) -> dict[str, Any]:
+    return {"type": "message_delta", "delta": {"stop_reason": stop_reason, "stop_sequence": None}, "usage": usage}
+
+
 def message_events(words: list[str] = WORDS, *, stop: bool = True, usage: bool = True) -> list[dict[str, Any]]:
     start_usage = {**MESSAGE_USAGE, "output_tokens": 1} if usage else None
     start = {**message([], usage=start_usage), "stop_reason": None}
     deltas = [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": w}} for w in words]
-    running = [
-        {"type": "message_delta", "delta": {"stop_reason": None, "stop_sequence": None}, "usage": {"output_tokens": n}}
-        for n in (100, 250)
-    ]
-    final = {
-        "type": "message_delta",
-        "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-        "usage": {"output_tokens": 317},
-    }
-    if not usage:
-        running, final = [], {**final, "usage": None}
-    events = [
+    running = [delta_event(None, {"output_tokens": total}) for total in (100, 250)] if usage else []
+    final = delta_event("end_turn", {"output_tokens": 317} if usage else None)
+    events: list[dict[str, Any]] = [
         {"type": "message_start", "message": start},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "ping"},

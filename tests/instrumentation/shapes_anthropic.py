@@ -368,21 +368,17 @@ async def _(run: Run) -> None:
 def weather(run: Run) -> Any:
     from anthropic import beta_async_tool, beta_tool
 
-    if run.asynchronous:
-
-        @beta_async_tool
-        async def weather(city: str) -> str:
-            """The weather in a city."""
-            return f"Rain in {city}"
-
-        return weather
-
-    @beta_tool
     def weather(city: str) -> str:
         """The weather in a city."""
         return f"Rain in {city}"
 
-    return weather
+    async def weather_async(city: str) -> str:
+        """The weather in a city."""
+        return weather(city)
+
+    if run.asynchronous:
+        return beta_async_tool(weather_async, name="weather")
+    return beta_tool(weather, name="weather")
 
 
 # --- other clients

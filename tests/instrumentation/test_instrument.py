@@ -64,7 +64,7 @@ def functions() -> dict[tuple[str, str], Any]:
 
 def test_a_client_made_before_is_watched_and_uninstrument_restores_everything(client: openai.OpenAI) -> None:
     import openai.lib.streaming.chat
-    import openai.lib.streaming.responses  # noqa: F401 - imported by the SDK on first use
+    import openai.lib.streaming.responses
 
     before = functions()
     assert len(before) > 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import importlib.util
 import json
 import logging
 import subprocess
@@ -223,10 +224,7 @@ def test_memory_stays_flat_over_many_calls(lost: Callable[[], dict[str, int]]) -
 
 def in_process(kind: Callable[..., Any]) -> Any:
     """A client whose requests are answered in this process: httpx's mock transport, of the SDK's own generation."""
-    try:
-        import httpx2 as httpx
-    except ImportError:
-        import httpx  # type: ignore[no-redef]
+    httpx = importlib.import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
 
     def handle(request: Any) -> Any:
         received = Received("POST", request.url.path, {}, json.loads(request.content), b"")

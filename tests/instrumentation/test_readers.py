@@ -26,8 +26,10 @@ NAMES = sorted(
         *("cache_read_input_tokens", "cache_creation_input_tokens", "refusal", "reasoning_content"),
     }
 )
-VALUES = sorted({"message_start", "message_delta", "message_stop", "message", "content_block_delta", "compaction", "response",
-                 "chat.completion", "completed", "in_progress", "queued", "response.completed"})  # fmt: skip
+VALUES = [
+    *("message_start", "message_delta", "message_stop", "message", "content_block_delta", "compaction"),
+    *("response", "chat.completion", "completed", "in_progress", "queued", "response.completed"),
+]
 LEAVES = (
     st.none()
     | st.booleans()

@@ -1,0 +1,53 @@
+# One command each, on a machine with Python >= 3.11, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# A new environment is made when what it holds has changed.
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test lint format oldest bench clean help
+
+help:
+	@echo "make demo     a short chat through the real SDKs, with the figures of every call"
+	@echo "make test     every check and every test"
+	@echo "make lint     formatting, types, the direction of imports"
+	@echo "make oldest   the conformance suite on the oldest SDKs that the extras allow"
+	@echo "make bench    the benchmarks, written into docs/benchmarks.md"
+
+demo: $(STAMP)
+	$(BIN)/ecoimpact demo
+
+test: $(STAMP) lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest tests/instrumentation
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	touch $@
+
+.venv-oldest/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-oldest/bin/python -m pip install --quiet --editable ".[all]" --group test "openai==1.66.0" "anthropic==0.49.0"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-oldest dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
