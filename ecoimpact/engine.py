@@ -269,7 +269,7 @@ def _plan(
 
     found = _model(known, asked, names)
     if found is None:
-        errors.append(notice("model-not-registered", ", ".join(map(_quoted, names)) or "no name was given"))
+        errors.append(notice("model-not-registered", ", ".join(dict.fromkeys(map(_quoted, names))) or "no name was given"))
     grid = None
     if zone is not None:
         grid = data.mix(zone.strip().upper()) if isinstance(zone, str) else None

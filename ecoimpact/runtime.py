@@ -6,7 +6,6 @@ configured; everything else stays inside.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import threading
 import uuid
@@ -56,7 +55,6 @@ class Runtime:
         self._pipeline: Pipeline | None = None
         self._drops: Counter[str] = Counter()
         self._background = Background(self._count_drop)
-        self._exit_registered = False
 
     # --- the tracer that instrumentation talks to; on the caller's path
 
@@ -140,11 +138,7 @@ class Runtime:
             sinks: list[BatchSink | Exporter] = list(settings.exporters)
             if settings.log_dir is not None:
                 sinks.append(LogWriter(settings.log_dir))
-            self._pipeline = Pipeline(sinks)
-            if not self._exit_registered:
-                # Registered after the queue's own: it runs before, so that what it ends is still written.
-                atexit.register(self._at_exit)
-                self._exit_registered = True
+            self._pipeline = Pipeline(sinks, before_exit=self._end_calls)
         if old is not None:
             old.close()
             self._drops.update(old.drops())
@@ -162,8 +156,7 @@ class Runtime:
         return pipeline.flush(timeout_s) if pipeline is not None else True
 
     def shutdown(self, timeout_s: float) -> bool:
-        end_held()
-        self._background.close()
+        self._end_calls()
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is None:
             return True
@@ -171,7 +164,7 @@ class Runtime:
         self._drops.update(pipeline.drops())
         return done
 
-    def _at_exit(self) -> None:
+    def _end_calls(self) -> None:
         end_held()
         self._background.close()
 

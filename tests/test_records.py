@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -404,7 +405,7 @@ def test_without_threads_whoever_flushes_does_the_work(log_dir: Path, monkeypatc
 
 
 @pytest.mark.parametrize("bad", [{"capacity": 0}, {"flush_interval_s": -1}])
-def test_impossible_settings_are_refused(bad: dict[str, int]) -> None:
+def test_impossible_settings_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="capacity >= 1"):
         Pipeline([], **bad)
 

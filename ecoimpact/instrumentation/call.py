@@ -113,6 +113,10 @@ class Call:
         """The program stopped reading. If the answer was complete by then, nothing was lost."""
         return self.end("ok" if self.reader.finished else "abandoned")
 
+    def disown(self) -> None:
+        """Leave the end to another process."""
+        self._open.clear()
+
     def adopt(self, poll: Call) -> None:
         """Take the outcome from the call that polled for it."""
         self.reader = poll.reader

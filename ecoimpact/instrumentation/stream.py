@@ -6,6 +6,7 @@ dropped); a dropped stream must close its connection when it did before, so noth
 
 from __future__ import annotations
 
+import os
 import weakref
 from typing import Any
 
@@ -27,6 +28,17 @@ def end_held() -> None:
     """End the calls of streams and raw responses that were never read to their end, when the program ends."""
     for carrier in list(_held):
         carrier.drop()
+
+
+def _disown() -> None:
+    """In a forked child: what it inherited half read belongs to the parent, which will count it."""
+    for carrier in list(_held):
+        carrier.call.disown()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown)
 
 
 def observe_stream(stream: Any, call: Call) -> None:
@@ -55,11 +67,11 @@ def observe_helper(helper: Any, stream: Any) -> None:
 class _Observed:
     """What both directions of iteration share."""
 
-    __slots__ = ("__weakref__", "_call", "_iterator", "_stream")
+    __slots__ = ("__weakref__", "_iterator", "_stream", "call")
 
     def __init__(self, iterator: Any, call: Call, stream: weakref.ref[Any]) -> None:
         self._iterator = iterator
-        self._call = call
+        self.call = call
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
@@ -67,7 +79,7 @@ class _Observed:
 
     def _hidden(self, item: Any) -> bool:
         """Read an item; true for one that the program did not ask for and must not see. Runs for every item: kept short."""
-        call = self._call
+        call = self.call
         try:
             call.feed(item)
             return call.hides_usage and call.reader.is_usage_only(item)
@@ -77,23 +89,23 @@ class _Observed:
 
     @quietly
     def _exhausted(self) -> None:
-        self._call.end()
+        self.call.end()
         self._carry()
 
     @quietly
     def _failed(self, error: BaseException) -> None:
-        self._call.end(status_of(error), error)
+        self.call.end(status_of(error), error)
         self._carry()
 
     @quietly
     def drop(self) -> None:
-        if self._call.is_open and self._call.end_early():
+        if self.call.is_open and self.call.end_early():
             self._carry()
 
     def _carry(self) -> None:
         stream = self._stream()
         if stream is not None:
-            stream.__dict__[ATTRIBUTE] = self._call.impacts
+            stream.__dict__[ATTRIBUTE] = self.call.impacts
 
     def __del__(self) -> None:
         self.drop()

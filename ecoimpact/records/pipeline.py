@@ -49,20 +49,27 @@ class Pipeline:
 
     ``capacity`` bounds the requests that wait (for the record to be built, and again for each exporter); when it is
     reached the newest is dropped. Batches are gathered for ``flush_interval_s``, which is what a killed process loses at
-    the most. At the end of the process what is queued is written within ``EXIT_TIMEOUT_S``.
+    the most. At the end of the process ``before_exit`` may put its last, and what is queued is written within
+    ``EXIT_TIMEOUT_S``.
 
     ``drops()`` reasons: ``queue-full``, ``record-error`` (the record could not be built), ``log-write-error``,
     ``exporter-error``, ``exporter-queue-full``, ``close-timeout`` (still queued when ``close`` gave up), ``closed``.
     """
 
     def __init__(
-        self, sinks: Iterable[BatchSink | Exporter], *, capacity: int = 10_000, flush_interval_s: float = 0.5
+        self,
+        sinks: Iterable[BatchSink | Exporter],
+        *,
+        capacity: int = 10_000,
+        flush_interval_s: float = 0.5,
+        before_exit: Callable[[], object] = lambda: None,
     ) -> None:
         if capacity < 1 or flush_interval_s < 0:
             raise ValueError(f"a queue needs capacity >= 1 and flush_interval_s >= 0, got {capacity}, {flush_interval_s}")
         self._drops = _Drops()
         self._warned: set[tuple[str, int]] = set()
         self._closed = False
+        self._before_exit = before_exit
         self._batch_sinks: list[BatchSink] = []
         self._lanes: list[Worker[Record]] = []
         for sink in sinks:
@@ -120,7 +127,8 @@ class Pipeline:
         return self._drops.counts()
 
     def flush_at_exit(self, timeout_s: float) -> None:
-        """Flush, and let what still comes wait for no batch."""
+        """Take in the last, flush, and let what still comes wait for no batch."""
+        self._before_exit()
         self._builder.deliver_at_once()
         self.flush(timeout_s)
 

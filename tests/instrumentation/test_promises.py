@@ -375,6 +375,41 @@ client.chat.completions.create(**ASK)
     assert len(list(tmp_path.rglob("*.jsonl"))) == 2
 
 
+def test_a_stream_that_is_open_at_a_fork_is_counted_by_the_parent_alone(tmp_path: Path) -> None:
+    records = log_of(
+        """
+stream = client.chat.completions.create(**ASK, stream=True)
+next(stream)
+pid = os.fork()
+if pid == 0:
+    sys.exit(0)
+os.waitpid(pid, 0)
+list(stream)
+""",
+        tmp_path,
+    )
+    assert [(record["status"], record["output_tokens"]) for record in records] == [("ok", 503)]
+
+
+def test_children_of_multiprocessing_end_their_calls_too(tmp_path: Path) -> None:
+    records = log_of(
+        """
+import multiprocessing
+def child():
+    global stream
+    own = openai.OpenAI(api_key="test", base_url=server.url)
+    stream = own.chat.completions.create(**ASK, stream=True)
+    next(stream)
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+assert process.exitcode == 0
+""",
+        tmp_path,
+    )
+    assert [record["status"] for record in records] == ["abandoned"]
+
+
 def test_signal_handlers_are_kept(client: openai.OpenAI, tmp_path: Path) -> None:
     import signal
 
