@@ -82,14 +82,16 @@ class Call:
         self.end()
         attach(item, self.tracer.impacts(self))
 
-    def feed(self, item: Any) -> None:
-        """Read one item of a stream, and put the figures on it if it is the final one."""
-        reader = self.reader
-        final = reader.feed(item)
-        if self.first_token_s is None and reader.characters:
+    def note(self, item: Any, *, final: bool) -> None:
+        """Take note of the first item with content, and put the figures on the final one."""
+        if self.first_token_s is None and self.reader.characters:
             self.first_token_s = time.perf_counter() - self._started
         if final:
             attach(item, self.impacts)
+
+    def feed(self, item: Any) -> None:
+        """Read one item of a stream."""
+        self.note(item, final=self.reader.feed(item))
 
     def feed_body(self, body: bytes) -> None:
         """Keep the body of an answer that the program never parsed, to be read off the caller's path."""

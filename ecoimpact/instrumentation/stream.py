@@ -67,25 +67,30 @@ def observe_helper(helper: Any, stream: Any) -> None:
 class _Observed:
     """What both directions of iteration share."""
 
-    __slots__ = ("__weakref__", "_iterator", "_stream", "call")
+    __slots__ = ("__weakref__", "_attentive", "_feed", "_iterator", "_stream", "call")
 
     def __init__(self, iterator: Any, call: Call, stream: weakref.ref[Any]) -> None:
         self._iterator = iterator
-        self.call = call
         self._stream = stream
+        self.call = call
+        self._feed = call.reader.feed
+        self._attentive = True  # until the first token has come; throughout where an item has to be hidden
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
 
-    def _hidden(self, item: Any) -> bool:
+    def _seen(self, item: Any) -> bool:
         """Read an item; true for one that the program did not ask for and must not see. Runs for every item: kept short."""
-        call = self.call
         try:
-            call.feed(item)
-            return call.hides_usage and call.reader.is_usage_only(item)
-        except Exception as error:  # noqa: BLE001 - the boundary, without the cost of one more frame
+            final = self._feed(item)
+            if final or self._attentive:
+                call = self.call
+                call.note(item, final=final)
+                self._attentive = call.first_token_s is None or call.hides_usage
+                return call.hides_usage and call.reader.is_usage_only(item)
+        except Exception as error:  # noqa: BLE001 - the boundary
             note_failure(error)
-            return False
+        return False
 
     @quietly
     def _exhausted(self) -> None:
@@ -129,7 +134,7 @@ class Items(_Observed):
             except BaseException as error:
                 self._failed(error)
                 raise
-            if not self._hidden(item):
+            if not self._seen(item):
                 return item
 
 
@@ -151,7 +156,7 @@ class AsyncItems(_Observed):
             except BaseException as error:
                 self._failed(error)
                 raise
-            if not self._hidden(item):
+            if not self._seen(item):
                 return item
 
 

@@ -213,26 +213,10 @@ class Edition:
         """
         p, serving = self.parameters, self.serve(model)
         figures = self.assess(serving, usage, latency_s, site)
-        lines: list[StepLine] = []
+        lines = self._given(model, usage, latency_s, site)
 
         def add(symbol: str, formula: str, value: Number, unit: str, source: str = self.reference) -> None:
             lines.append((symbol, formula, float(value), unit, source))
-
-        add("output_tokens", "", usage.output_tokens, "token", "request")
-        add("request_latency_s", "", latency_s, "s", "request")
-        add("active_params_b", "", model.active_params_b, "10^9 parameters", "model")
-        add("total_params_b", "", model.total_params_b, "10^9 parameters", "model")
-        for symbol, value, unit, source in (
-            ("pue", site.pue, "", "site"),
-            ("wue_l_per_kwh", site.wue_l_per_kwh, "L/kWh", "site"),
-            ("grid_gwp_kgco2eq_per_kwh", site.gwp, "kgCO2eq/kWh", "grid_gwp"),
-            ("grid_adpe_kgsbeq_per_kwh", site.adpe, "kgSbeq/kWh", "grid_adpe"),
-            ("grid_pe_mj_per_kwh", site.pe, "MJ/kWh", "grid_pe"),
-            ("grid_wue_l_per_kwh", site.wue, "L/kWh", "grid_wue"),
-        ):
-            add(symbol, "", value, unit, source)
-        for symbol, unit in UNITS.items():
-            add(symbol, "", getattr(p, symbol), unit)
 
         memory_gb = model_memory_gb(p, model.total_params_b)
         add("model_memory_gb", "memory_overhead * total_params_b * weight_bits / 8", memory_gb, "GB")
@@ -259,7 +243,9 @@ class Edition:
             "model" if p.uses_measured_speed else self.reference,
         )
         generation_s = minimum(usage.output_tokens * serving.latency_s_per_token + serving.time_to_first_token_s, latency_s)
-        f_generation = "min(output_tokens * latency_per_output_token_s + time_to_first_token_s, request_latency_s)"
+        f_generation = "output_tokens * latency_per_output_token_s + time_to_first_token_s"
+        if latency_s < math.inf:
+            f_generation = f"min({f_generation}, request_latency_s)"
         add("generation_latency_s", f_generation, generation_s, "s")
 
         f_server = "generation_latency_s / 3600 * server_without_gpu_power_kw * gpu_count / server_gpu_count / batch_size"
@@ -291,6 +277,24 @@ class Edition:
             add(key, f"usage_{key} + embodied_{key}", figures.total(criterion), unit)
         add("wcf_l", "usage_wcf_l", figures.usage_wcf_l, "L")
         return tuple(lines)
+
+    def _given(self, model: ModelParameters, usage: Usage, latency_s: float, site: SiteFactors) -> list[StepLine]:
+        """The lines without a formula: the request, the model, the site, and the constants of the edition."""
+        given: list[tuple[str, Number, str, str]] = [("output_tokens", usage.output_tokens, "token", "request")]
+        if latency_s < math.inf:
+            given.append(("request_latency_s", latency_s, "s", "request"))
+        given += [
+            ("active_params_b", model.active_params_b, "10^9 parameters", "model"),
+            ("total_params_b", model.total_params_b, "10^9 parameters", "model"),
+            ("pue", site.pue, "", "site"),
+            ("wue_l_per_kwh", site.wue_l_per_kwh, "L/kWh", "site"),
+            ("grid_gwp_kgco2eq_per_kwh", site.gwp, "kgCO2eq/kWh", "grid_gwp"),
+            ("grid_adpe_kgsbeq_per_kwh", site.adpe, "kgSbeq/kWh", "grid_adpe"),
+            ("grid_pe_mj_per_kwh", site.pe, "MJ/kWh", "grid_pe"),
+            ("grid_wue_l_per_kwh", site.wue, "L/kWh", "grid_wue"),
+        ]
+        given += [(symbol, getattr(self.parameters, symbol), unit, self.reference) for symbol, unit in UNITS.items()]
+        return [(symbol, "", float(value), unit, source) for symbol, value, unit, source in given]
 
 
 def with_parameters(edition: Edition, changes: dict[str, Any]) -> Edition:

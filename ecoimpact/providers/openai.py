@@ -19,6 +19,20 @@ class ChatReader(Reader):
     _usage: Any = None
 
     def feed(self, item: Any) -> bool:
+        # The chunk that streams are made of: one choice with some text and nothing else. Read without a detour.
+        if self.characters:
+            try:
+                fields = item.__dict__
+                (choice,) = fields["choices"]
+                content = choice.__dict__["delta"].__dict__["content"]
+                if content.__class__ is str and choice.__dict__["finish_reason"] is None and fields["usage"] is None:
+                    self.characters += len(content)
+                    return False
+            except (AttributeError, KeyError, TypeError, ValueError):
+                pass  # anything else
+        return self._feed(item)
+
+    def _feed(self, item: Any) -> bool:
         if self.response_model is None:
             self.response_model = text(item, "model")
             self.response_id = text(item, "id")
