@@ -79,18 +79,12 @@ class _Observed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
 
-    def _seen(self, item: Any) -> bool:
-        """Read an item; true for one that the program did not ask for and must not see. Runs for every item: kept short."""
-        try:
-            final = self._feed(item)
-            if final or self._attentive:
-                call = self.call
-                call.note(item, final=final)
-                self._attentive = call.first_token_s is None or call.hides_usage
-                return call.hides_usage and call.reader.is_usage_only(item)
-        except Exception as error:  # noqa: BLE001 - the boundary
-            note_failure(error)
-        return False
+    def _hidden(self, item: Any, *, final: bool) -> bool:
+        """Look closer at an item; true for one that the program did not ask for and must not see."""
+        call = self.call
+        call.note(item, final=final)
+        self._attentive = call.first_token_s is None or call.hides_usage
+        return call.hides_usage and call.reader.is_usage_only(item)
 
     @quietly
     def _exhausted(self) -> None:
@@ -117,7 +111,7 @@ class _Observed:
 
 
 class Items(_Observed):
-    """The iterator inside a stream."""
+    """The iterator inside a stream. What runs for every item is kept to one reading, here and in its twin below."""
 
     __slots__ = ()
 
@@ -134,8 +128,13 @@ class Items(_Observed):
             except BaseException as error:
                 self._failed(error)
                 raise
-            if not self._seen(item):
-                return item
+            try:
+                final = self._feed(item)
+                if (final or self._attentive) and self._hidden(item, final=final):
+                    continue
+            except Exception as error:  # noqa: BLE001 - the boundary
+                note_failure(error)
+            return item
 
 
 class AsyncItems(_Observed):
@@ -156,8 +155,13 @@ class AsyncItems(_Observed):
             except BaseException as error:
                 self._failed(error)
                 raise
-            if not self._seen(item):
-                return item
+            try:
+                final = self._feed(item)
+                if (final or self._attentive) and self._hidden(item, final=final):
+                    continue
+            except Exception as error:  # noqa: BLE001 - the boundary
+                note_failure(error)
+            return item
 
 
 class _Carried:

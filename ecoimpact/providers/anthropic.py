@@ -20,6 +20,14 @@ class MessageReader(Reader):
     _usage: Any = None  # of a plain message, or of the last message_delta: running totals
 
     def feed(self, item: Any) -> bool:
+        # The event that streams are made of: some text and nothing else. Read without a detour.
+        try:
+            self.characters += len(item.__dict__["delta"].__dict__["text"])
+        except (AttributeError, KeyError, TypeError):
+            return self._feed(item)
+        return False
+
+    def _feed(self, item: Any) -> bool:
         kind = field(item, "type")
         if kind == "content_block_delta":
             delta = field(item, "delta")

@@ -83,7 +83,11 @@ class ResponseReader(Reader):
     _usage: Any = None
 
     def feed(self, item: Any) -> bool:
-        delta = field(item, "delta")
+        # The event that streams are made of: some text and nothing else. Read without a detour.
+        try:
+            delta = item.__dict__["delta"]
+        except (AttributeError, KeyError):
+            delta = field(item, "delta")
         if isinstance(delta, str):
             self.characters += len(delta)
             return False

@@ -1,0 +1,76 @@
+"""Runs every benchmark and writes the tables between the markers of ``docs/benchmarks.md``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks import estimate, import_time, memory, overhead
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PACKAGES = ("openai", "anthropic", "ecologits", "sentry-sdk", "opentelemetry-instrumentation-openai-v2", "wrapt")
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text("utf-8"))
+        model = found.group(1) if found else model
+    packages = []
+    for name in PACKAGES:
+        try:
+            packages.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    today = datetime.now(UTC).date()
+    return (
+        f"Measured on {today}: {os.cpu_count()} cores of {model}, {platform.system()}, "
+        f"Python {platform.python_version()}, {', '.join(packages)}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few rounds, no peers: only to see that everything runs")
+    parser.add_argument("--print", action="store_true", dest="print_only", help="print the tables, leave the page alone")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+
+    def progress(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    tables = {"machine": machine()}
+    tables["overhead"] = overhead.table(rounds=2 if quick else 30, peers=not quick, progress=progress)
+    progress("estimate")
+    tables["estimate"] = estimate.table(rounds=2 if quick else 40)
+    progress("import time")
+    tables["import"] = import_time.table(rounds=1 if quick else 15)
+    progress("memory")
+    tables["memory"] = memory.table(calls=200 if quick else 100_000)
+    for name, table in tables.items():
+        print(f"\n## {name}\n\n{table}" if arguments.print_only or quick else f"{name}: done")
+    if not (arguments.print_only or quick):
+        write(tables)
+
+
+def write(tables: dict[str, str]) -> None:
+    page = PAGE.read_text("utf-8")
+    for name, table in tables.items():
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, _, rest = page.partition(start)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise SystemExit(f"{PAGE} has no place for the table {name!r}")
+        page = f"{before}{start}\n\n{table}\n\n{end}{after}"
+    PAGE.write_text(page, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
