@@ -80,7 +80,9 @@ class Call:
         if not self.reader.finished:  # else it was read before the SDK's own post-processing
             self.reader.feed(item)
         self.end()
-        attach(item, self.tracer.impacts(self))
+        fields = getattr(item, "__dict__", None)
+        if fields is not None:
+            fields[ATTRIBUTE] = self.tracer.impacts(self)
 
     def note(self, item: Any, *, final: bool) -> None:
         """Take note of the first item with content, and put the figures on the final one."""

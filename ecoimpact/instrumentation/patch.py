@@ -7,7 +7,6 @@ ours stays: our layer below then only passes through.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import threading
 import weakref
@@ -34,6 +33,7 @@ class Patcher:
         self._own_wrappers = Wrappers(provider, tracer, lambda _client: True)
         self._patched: dict[Target, tuple[Any, str, Any, Any]] = {}
         self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._has_clients = False
         self._lock = threading.RLock()
         _patchers.append(weakref.ref(self))
 
@@ -66,6 +66,7 @@ class Patcher:
                 for name in ("request", *self.provider.copies):
                     vars(client).pop(name, None)
             self._clients.clear()
+            self._has_clients = False
 
     def module_imported(self, module: str) -> None:
         with self._lock:
@@ -75,7 +76,7 @@ class Patcher:
     # --- every client
 
     def _is_active(self, client: Any) -> bool:
-        return self.enabled and not (self._clients and client in self._clients)
+        return self.enabled and not (self._has_clients and client in self._clients)
 
     def _install(self, only: str | None = None) -> None:
         for target in self.provider.targets:
@@ -89,35 +90,30 @@ class Patcher:
                 self._patch(target, module)
 
     def _patch(self, target: Target, module: Any) -> None:
-        import wrapt
-
         *path, attribute = target.name.split(".")
         try:
             owner = functools.reduce(getattr, path, module)
             original = vars(owner)[attribute]
         except (AttributeError, KeyError):
             return  # this version of the SDK has no such function
-        wrapper = wrapt.FunctionWrapper(original, self._wrappers.for_role(target.role, original))
+        wrapper = self._wrappers.wrap(target.role, original)
         setattr(owner, attribute, wrapper)
         self._patched[target] = (owner, attribute, original, wrapper)
 
     # --- one client
 
     def _wrap_client(self, client: Any) -> None:
-        watched = self._own_wrappers.for_role(Role.CALL, type(client).request)
-
-        def request(owner: Any, *args: Any, **kwargs: Any) -> Any:
-            return watched(functools.partial(type(owner).request, owner), owner, args, kwargs)
-
-        vars(client)["request"] = MethodType(_like(type(client).request, request), client)
+        vars(client)["request"] = MethodType(self._own_wrappers.wrap(Role.CALL, type(client).request), client)
         for name in self.provider.copies:
             if hasattr(type(client), name):
-                vars(client)[name] = MethodType(_like(getattr(type(client), name), self._copying(name)), client)
+                vars(client)[name] = MethodType(self._copying(getattr(type(client), name)), client)
         self._clients.add(client)
+        self._has_clients = True
 
-    def _copying(self, name: str) -> Callable[..., Any]:
+    def _copying(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
         def copy(client: Any, *args: Any, **kwargs: Any) -> Any:
-            copied = getattr(type(client), name)(client, *args, **kwargs)
+            copied = original(client, *args, **kwargs)
             try:
                 self.wrap(copied)
             except Exception as error:  # noqa: BLE001 - the boundary
@@ -125,18 +121,6 @@ class Patcher:
             return copied
 
         return copy
-
-
-def _like(original: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` with the name, documentation and (asynchronous) kind of the method it stands for."""
-    if inspect.iscoroutinefunction(original):
-
-        @functools.wraps(original)
-        async def asynchronous(*args: Any, **kwargs: Any) -> Any:
-            return await function(*args, **kwargs)
-
-        return asynchronous
-    return functools.wraps(original)(function)
 
 
 def _hook(module: str) -> None:

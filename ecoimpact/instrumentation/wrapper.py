@@ -6,8 +6,9 @@ the caller gets. Everything of ours around it is guarded.
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ecoimpact.instrumentation.body import watch_body
@@ -16,7 +17,7 @@ from ecoimpact.instrumentation.provider import Provider, Role, Shape
 from ecoimpact.instrumentation.report import note_failure, quietly
 from ecoimpact.instrumentation.stream import TAG, hold, observe_helper, observe_stream, status_of
 
-Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+Function = Callable[..., Any]
 
 
 class RawResponse:
@@ -49,56 +50,73 @@ class RawResponse:
 
 
 class Wrappers:
-    """Makes the wrapper of each role for one provider."""
+    """Makes what stands in for a function of an SDK, for one provider.
+
+    Plain functions, which cost a third of a wrapper object: one of them is around every request.
+    """
 
     def __init__(self, provider: Provider, tracer: Tracer, is_active: Callable[[Any], bool]) -> None:
         self.provider = provider
         self.tracer = tracer
         self.is_active = is_active
 
-    def for_role(self, role: Role, function: Callable[..., Any]) -> Wrapper:
+    def wrap(self, role: Role, function: Function) -> Function:
+        """A function that stands in for ``function``, a method: of the same name, kind and documentation."""
         asynchronous = inspect.iscoroutinefunction(function)
-        return {
-            Role.CALL: self._call_async if asynchronous else self._call,
-            Role.PARSE: self._parse_async if asynchronous else self._parse,
-            Role.CLOSE: self._close_async if asynchronous else self._close,
-            Role.SNAPSHOT: self._snapshot_async if asynchronous else self._snapshot,
-            Role.HELPER: self._helper,
-            Role.REBUILD: self._rebuild,
-        }[role]
+        if role is Role.CALL:
+            watched = self._call_async(function) if asynchronous else self._call(function)
+        elif role is Role.PARSE:
+            watched = self._parse_async(function) if asynchronous else self._parse(function)
+        else:
+            after = {
+                Role.CLOSE: self._closed,
+                Role.HELPER: self._helped,
+                Role.SNAPSHOT: self._carry,
+                Role.REBUILD: self._hand_on,
+            }[role]
+            watched = _then_async(function, after) if asynchronous else _then(function, after)
+        return functools.wraps(function)(watched)
 
     # --- CALL: one request
 
-    def _call(self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = self._begin(instance, args, kwargs)
-        if call is None:
-            return wrapped(*args, **kwargs)
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            self._failed(call, error)
-            raise
-        self._observe(call, result)
-        return result
+    def _call(self, function: Function) -> Function:
+        begin, failed, observe = self._begin, self._failed, self._observe
 
-    async def _call_async(
-        self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        call = self._begin(instance, args, kwargs)
-        if call is None:
-            return await wrapped(*args, **kwargs)
-        try:
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            self._failed(call, error)
-            raise
-        self._observe(call, result)
-        return result
+        def watched(client: Any, *args: Any, **kwargs: Any) -> Any:
+            call = begin(client, args, kwargs)
+            if call is None:
+                return function(client, *args, **kwargs)
+            try:
+                result = function(client, *args, **kwargs)
+            except BaseException as error:
+                failed(call, error)
+                raise
+            observe(call, result)
+            return result
 
-    def _begin(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        return watched
+
+    def _call_async(self, function: Function) -> Function:
+        begin, failed, observe = self._begin, self._failed, self._observe
+
+        async def watched(client: Any, *args: Any, **kwargs: Any) -> Any:
+            call = begin(client, args, kwargs)
+            if call is None:
+                return await function(client, *args, **kwargs)
+            try:
+                result = await function(client, *args, **kwargs)
+            except BaseException as error:
+                failed(call, error)
+                raise
+            observe(call, result)
+            return result
+
+        return watched
+
+    def _begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         try:
             provider = self.provider
-            request = provider.identify(instance, args, kwargs) if self.is_active(instance) else None
+            request = provider.identify(client, args, kwargs) if self.is_active(client) else None
             if request is None:
                 return None
             call = Call(provider, request, self.tracer)
@@ -136,43 +154,48 @@ class Wrappers:
         raw.__dict__[TAG] = response = RawResponse(call, http_response, stop_watching)
         hold(response)
 
-    # --- PARSE: a raw response becomes an answer or a stream
+    # --- PARSE: a raw response becomes an answer or a stream. The SDK parses every answer with it: the rest pass at once.
 
-    def _parse(self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        raw = self._before_parse(instance)
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            if raw is not None:
+    def _parse(self, function: Function) -> Function:
+        def watched(response: Any, *args: Any, **kwargs: Any) -> Any:
+            raw = self._raw(response) if TAG in response.__dict__ else None
+            if raw is None:
+                return function(response, *args, **kwargs)
+            try:
+                result = function(response, *args, **kwargs)
+            except BaseException as error:
                 self._failed(raw.call, error)
-            raise
-        if raw is not None:
-            self._parsed(raw, instance, result)
-        return result
+                raise
+            self._parsed(raw, response, result)
+            return result
 
-    async def _parse_async(
-        self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        raw = self._before_parse(instance)
-        try:
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            if raw is not None:
+        return watched
+
+    def _parse_async(self, function: Function) -> Function:
+        async def watched(response: Any, *args: Any, **kwargs: Any) -> Any:
+            raw = self._raw(response) if TAG in response.__dict__ else None
+            if raw is None:
+                return await function(response, *args, **kwargs)
+            try:
+                result = await function(response, *args, **kwargs)
+            except BaseException as error:
                 self._failed(raw.call, error)
-            raise
-        if raw is not None:
-            self._parsed(raw, instance, result)
-        return result
+                raise
+            self._parsed(raw, response, result)
+            return result
 
-    def _before_parse(self, instance: Any) -> RawResponse | None:
-        raw = getattr(instance, "__dict__", {}).get(TAG)
+        return watched
+
+    @quietly
+    def _raw(self, response: Any) -> RawResponse | None:
+        raw = response.__dict__[TAG]
         if not isinstance(raw, RawResponse) or not raw.call.is_open:
             return None
         raw.stop_watching()
         return raw
 
     @quietly
-    def _parsed(self, raw: RawResponse, instance: Any, result: Any) -> None:
+    def _parsed(self, raw: RawResponse, response: Any, result: Any) -> None:
         call = raw.call
         if not call.is_open:
             return
@@ -187,26 +210,13 @@ class Wrappers:
                 call.feed_body(body)
         call.end()
         attach(result, call.impacts)
-        attach(instance, call.impacts)
+        attach(response, call.impacts)
 
-    # --- CLOSE: a stream ends before its last item
-
-    def _close(self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        try:
-            return wrapped(*args, **kwargs)
-        finally:
-            self._closed(instance)
-
-    async def _close_async(
-        self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        try:
-            return await wrapped(*args, **kwargs)
-        finally:
-            self._closed(instance)
+    # --- what follows the other functions: of an object, its result and its arguments
 
     @quietly
-    def _closed(self, instance: Any) -> None:
+    def _closed(self, instance: Any, _result: Any, _arguments: Any) -> None:
+        """A stream or a raw response ended before its last item."""
         fields = getattr(instance, "__dict__", {})
         tag = fields.get(TAG)
         if isinstance(tag, RawResponse):
@@ -215,43 +225,51 @@ class Wrappers:
             tag.end_early()
             fields[ATTRIBUTE] = tag.impacts
 
-    # --- HELPER, SNAPSHOT, REBUILD: objects that the SDK makes of a stream or an answer
-
-    def _helper(self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = wrapped(*args, **kwargs)
-        self._helped(instance)
-        return result
-
     @quietly
-    def _helped(self, instance: Any) -> None:
+    def _helped(self, instance: Any, _result: Any, _arguments: Any) -> None:
+        """A helper was made that consumes a stream for the user."""
         observe_helper(instance, instance.__dict__.get("_raw_stream"))
 
-    def _snapshot(self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = wrapped(*args, **kwargs)
-        self._carry(instance, result)
-        return result
-
-    async def _snapshot_async(
-        self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        result = await wrapped(*args, **kwargs)
-        self._carry(instance, result)
-        return result
-
-    def _rebuild(self, wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = wrapped(*args, **kwargs)
-        self._hand_on((*args, *kwargs.values()), result)
-        return result
+    @quietly
+    def _carry(self, instance: Any, result: Any, _arguments: Any) -> None:
+        """A helper returned the accumulated answer."""
+        call = getattr(instance, "__dict__", {}).get(TAG)
+        if isinstance(call, Call) and (call.reader.finished or not call.is_open):
+            attach(result, call.impacts)
 
     @quietly
-    def _hand_on(self, sources: tuple[Any, ...], result: Any) -> None:
-        for source in sources:
+    def _hand_on(self, _instance: Any, result: Any, arguments: Iterable[Any]) -> None:
+        """A new object was made of an answer."""
+        for source in arguments:
             impacts = getattr(source, "__dict__", {}).get(ATTRIBUTE)
             if impacts is not None:
                 attach(result, impacts)
 
-    @quietly
-    def _carry(self, instance: Any, result: Any) -> None:
-        call = getattr(instance, "__dict__", {}).get(TAG)
-        if isinstance(call, Call) and (call.reader.finished or not call.is_open):
-            attach(result, call.impacts)
+
+After = Callable[[Any, Any, Iterable[Any]], None]
+
+
+def _then(function: Function, after: After) -> Function:
+    """``function``, and ``after`` it, whether it returned or raised."""
+
+    def watched(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        result = None
+        try:
+            result = function(instance, *args, **kwargs)
+        finally:
+            after(instance, result, (*args, *kwargs.values()))
+        return result
+
+    return watched
+
+
+def _then_async(function: Function, after: After) -> Function:
+    async def watched(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        result = None
+        try:
+            result = await function(instance, *args, **kwargs)
+        finally:
+            after(instance, result, (*args, *kwargs.values()))
+        return result
+
+    return watched

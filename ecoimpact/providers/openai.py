@@ -19,17 +19,22 @@ class ChatReader(Reader):
     _usage: Any = None
 
     def feed(self, item: Any) -> bool:
-        # The chunk that streams are made of: one choice with some text and nothing else. Read without a detour.
-        if self.characters:
-            try:
-                fields = item.__dict__
+        # The two items that nearly all are, read without a detour: a chunk with text, and a plain answer with its counts.
+        try:
+            fields = item.__dict__
+            usage = fields["usage"]
+            if usage is None and self.characters:
                 (choice,) = fields["choices"]
                 content = choice.__dict__["delta"].__dict__["content"]
-                if content.__class__ is str and choice.__dict__["finish_reason"] is None and fields["usage"] is None:
+                if content.__class__ is str and choice.__dict__["finish_reason"] is None:
                     self.characters += len(content)
                     return False
-            except (AttributeError, KeyError, TypeError, ValueError):
-                pass  # anything else
+            elif fields["object"] == "chat.completion" and count(usage, "completion_tokens") is not None:
+                self.response_model, self.response_id = text(item, "model"), text(item, "id")
+                self._usage, self.finished = usage, True
+                return True
+        except (AttributeError, KeyError, TypeError, ValueError):
+            pass  # anything else
         return self._feed(item)
 
     def _feed(self, item: Any) -> bool:
@@ -41,9 +46,6 @@ class ChatReader(Reader):
         if usage is not None:
             self._usage = usage
             final = True
-            if field(item, "object") == "chat.completion" and count(usage, "completion_tokens") is not None:
-                self.finished = True  # a plain answer with its counts: there is nothing more to know
-                return True
         choices = field(item, "choices")
         for choice in choices if isinstance(choices, list) else ():
             if not self.finished:
@@ -83,11 +85,7 @@ class ResponseReader(Reader):
     _usage: Any = None
 
     def feed(self, item: Any) -> bool:
-        # The event that streams are made of: some text and nothing else. Read without a detour.
-        try:
-            delta = item.__dict__["delta"]
-        except (AttributeError, KeyError):
-            delta = field(item, "delta")
+        delta = field(item, "delta")
         if isinstance(delta, str):
             self.characters += len(delta)
             return False
@@ -106,7 +104,7 @@ class ResponseReader(Reader):
         self.finished = status not in ("queued", "in_progress")
         self.pending = self.background and not self.finished
         self._usage = field(response, "usage")
-        if self.finished and not self.characters:
+        if self.finished and not self.characters and count(self._usage, "output_tokens") is None:
             self.characters = _output_characters(response)
         return self.finished
 
