@@ -438,11 +438,12 @@ class Explanation:
         raise KeyError(key)
 
     def __str__(self) -> str:
-        rows = [(s.symbol, s.formula, f"{s.value:.4g}", s.unit, s.source) for s in self.steps]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)] if rows else [0] * 4
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows]
-        sources = [row[4] for row in rows]
-        return "\n".join([self.methodology, *(f"  {a}  {b}".rstrip() for a, b in zip(lines, sources, strict=True))])
+        lines = [self.methodology]
+        for step in self.steps:
+            lines.append(f"{step.symbol} = {step.value:.4g} {step.unit}".rstrip())
+            lines += [f"    = {step.formula}"] if step.formula else []
+            lines.append(f"    {step.source}")
+        return "\n".join(lines)
 
 
 @runtime_checkable

@@ -13,12 +13,15 @@ from ecoimpact.types import Range
 
 
 def command(
+    text: Annotated[str, typer.Argument(help="The same as --search.", show_default=False)] = "",
+    *,
     provider: Annotated[str | None, typer.Option(help="Only models of this provider.")] = None,
     search: Annotated[str, typer.Option(help="Only models whose name contains this.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models that are known, with their sizes."""
-    cards = [card for card in engine.models(checked_provider(provider)) if search.lower() in card.name.lower()]
+    wanted = (search or text).lower()
+    cards = [card for card in engine.models(checked_provider(provider)) if wanted in card.name.lower()]
     if json:
         print_json(
             [

@@ -12,11 +12,13 @@ from ecoimpact.cli.output import console, print_json, table
 
 
 def command(
+    text: Annotated[str, typer.Argument(help="The same as --search.", show_default=False)] = "",
+    *,
     search: Annotated[str, typer.Option(help="Only zones whose code or name contains this.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the electricity zones with the factors of a kWh."""
-    wanted = search.lower()
+    wanted = (search or text).lower()
     zones = [zone for zone in engine.zones() if wanted in zone.code.lower() or wanted in zone.name.lower()]
     if json:
         print_json(

@@ -78,16 +78,28 @@ class EventDecoder:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line that has not ended
+        self._rest_bytes = 0
         self._data: list[bytes] = []
 
     @quietly
     def feed(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if b"\n" not in chunk:
+            self._keep(chunk)
+            return
+        first, *lines, rest = chunk.split(b"\n")
+        self._line(b"".join([*self._rest, first]).rstrip(b"\r"))
+        self._rest, self._rest_bytes = [], 0
         for line in lines:
             self._line(line.rstrip(b"\r"))
-        if len(self._rest) > BODY_LIMIT_BYTES:
-            self._rest = b""
+        self._keep(rest)
+
+    def _keep(self, part: bytes) -> None:
+        self._rest_bytes += len(part)
+        if self._rest_bytes > BODY_LIMIT_BYTES:
+            self._rest = []  # too long a line to be an event of ours
+        elif part:
+            self._rest.append(part)
 
     def _line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
@@ -103,7 +115,7 @@ class EventDecoder:
 
     @quietly
     def end(self, status: Status, error: BaseException | None = None) -> None:
-        self._line(self._rest.rstrip(b"\r"))
+        self._line(b"".join(self._rest).rstrip(b"\r"))
         self._line(b"")
         self._call.end(status, error)
 

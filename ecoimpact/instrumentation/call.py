@@ -37,6 +37,8 @@ class Call:
     """A request from its start to its end."""
 
     first_token_s: float | None = None
+    answered_s: float | None = None
+    """When the answer was complete, which may be long before the program lets go of it."""
     ended_s: float | None = None
     status: Status = "ok"
     error_type: str | None = None
@@ -89,11 +91,15 @@ class Call:
         if self.first_token_s is None and self.reader.characters:
             self.first_token_s = time.perf_counter() - self._started
         if final:
+            self.answered()
             attach(item, self.impacts)
 
     def feed(self, item: Any) -> None:
         """Read one item of a stream."""
         self.note(item, final=self.reader.feed(item))
+
+    def answered(self) -> None:
+        self.answered_s = time.perf_counter() - self._started
 
     def feed_body(self, body: bytes) -> None:
         """Keep the body of an answer that the program never parsed, to be read off the caller's path."""
@@ -105,9 +111,11 @@ class Call:
             self._open.pop()
         except IndexError:
             return False
-        self.ended_s = time.perf_counter() - self._started
         if status != "ok":
             self.status = status
+        if status != "ok" or self.answered_s is None:
+            self.answered()
+        self.ended_s = self.answered_s
         if error is not None:
             self.error_type = type(error).__name__
         self.tracer.finished(self)
@@ -134,9 +142,10 @@ class Call:
 
     def inference(self) -> Inference:
         """What is known now. Called before the end, it is a view of the request so far."""
-        body, self._body = self._body, None
+        body = self._body
         if body is not None:
-            feed_json(self.reader, body)
+            feed_json(self.reader, body)  # first: another thread may ask at the same time
+            self._body = None
         reader, request = self.reader, self.request
         latency_s = self.ended_s
         if latency_s is None:

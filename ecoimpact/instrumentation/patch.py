@@ -10,17 +10,32 @@ import functools
 import sys
 import threading
 import weakref
-from collections.abc import Callable
-from types import MethodType
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 from ecoimpact.instrumentation.call import Tracer
 from ecoimpact.instrumentation.provider import Provider, Role, Target
-from ecoimpact.instrumentation.report import note_failure
-from ecoimpact.instrumentation.wrapper import Wrappers
+from ecoimpact.instrumentation.report import note_failure, quietly
+from ecoimpact.instrumentation.wrapper import Function, Wrappers
+
+MARK: Final = "_ecoimpact_wrapped"
+"""Where a client that is watched by itself says so, in its ``__dict__``: so that ``copy.copy`` hands it on."""
 
 _hooked: set[str] = set()
 _patchers: list[weakref.ref[Patcher]] = []
+
+
+class Patched(NamedTuple):
+    """A function in its place, to be restored."""
+
+    owner: Any
+    attribute: str
+    original: Any
+    wrapper: Any
+
+    def restore(self) -> None:
+        if vars(self.owner).get(self.attribute) is self.wrapper:
+            setattr(self.owner, self.attribute, self.original)
 
 
 class Patcher:
@@ -30,10 +45,10 @@ class Patcher:
         self.provider = provider
         self.enabled = False
         self._wrappers = Wrappers(provider, tracer, self._is_active)
-        self._own_wrappers = Wrappers(provider, tracer, lambda _client: True)
-        self._patched: dict[Target, tuple[Any, str, Any, Any]] = {}
-        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._has_clients = False
+        self._patched: dict[Target, list[Patched]] = {}
+        self._copies: list[Patched] = []
+        self._token: object | None = None  # the value of marks that hold
+        self._clients: list[weakref.ref[Any]] = []
         self._lock = threading.RLock()
         _patchers.append(weakref.ref(self))
 
@@ -48,79 +63,99 @@ class Patcher:
             self._install()
 
     def wrap(self, client: Any) -> None:
-        """Watch one client, and what it is copied into; other clients are left alone."""
+        """Watch one client, and what it is copied into; the others pass through."""
         with self._lock:
+            self._token = self._token or object()
             self._install()
-            if client not in self._clients:
-                self._wrap_client(client)
+            for owner in type(client).__mro__:
+                for name in self.provider.copies:
+                    self._patch_copy(owner, name)
+            self._mark(client)
 
     def disable(self) -> None:
-        """Restore every function of the SDK and of wrapped clients."""
+        """Restore every function of the SDK, and forget the clients."""
         with self._lock:
-            self.enabled = False
-            for owner, attribute, original, wrapper in self._patched.values():
-                if vars(owner).get(attribute) is wrapper:
-                    setattr(owner, attribute, original)
+            self.enabled, self._token = False, None
+            for patched in (*self._copies, *(p for patches in self._patched.values() for p in patches)):
+                patched.restore()
             self._patched.clear()
-            for client in list(self._clients):
-                for name in ("request", *self.provider.copies):
-                    vars(client).pop(name, None)
+            self._copies.clear()
+            for ref in self._clients:
+                if (client := ref()) is not None:
+                    vars(client).pop(MARK, None)
             self._clients.clear()
-            self._has_clients = False
 
     def module_imported(self, module: str) -> None:
         with self._lock:
-            if self.enabled or self._clients:
+            if self.enabled or self._token is not None:
                 self._install(module)
 
-    # --- every client
-
     def _is_active(self, client: Any) -> bool:
-        return self.enabled and not (self._has_clients and client in self._clients)
+        return self.enabled or (self._token is not None and vars(client).get(MARK) is self._token)
 
     def _install(self, only: str | None = None) -> None:
         for target in self.provider.targets:
-            if target.role is Role.CALL and not self.enabled:
-                continue
-            if target in self._patched or only not in (None, target.module):
-                continue
-            _hook(target.module)
-            module = sys.modules.get(target.module)
-            if module is not None:
-                self._patch(target, module)
+            if only in (None, target.module):
+                _hook(target.module)
+                module = sys.modules.get(target.module)
+                if module is not None:
+                    self._patch(target, module)
 
     def _patch(self, target: Target, module: Any) -> None:
         *path, attribute = target.name.split(".")
         try:
             owner = functools.reduce(getattr, path, module)
-            original = vars(owner)[attribute]
-        except (AttributeError, KeyError):
-            return  # this version of the SDK has no such function
-        wrapper = self._wrappers.wrap(target.role, original)
-        setattr(owner, attribute, wrapper)
-        self._patched[target] = (owner, attribute, original, wrapper)
+        except AttributeError:
+            return  # this version of the SDK has no such class
+        owners = [owner]
+        if target.role is Role.CALL:  # another tool may have covered it, in a class below
+            owners += [c for c in _below(owner) if c.__module__.partition(".")[0] == self.provider.package]
+        patches = self._patched.get(target, [])
+        for each in owners:
+            original = vars(each).get(attribute)
+            if original is None or any(p.owner is each for p in patches):
+                continue
+            wrapper = self._wrappers.wrap(target.role, original)
+            setattr(each, attribute, wrapper)
+            patches.append(Patched(each, attribute, original, wrapper))
+            self._patched[target] = patches
 
-    # --- one client
+    # --- single clients
 
-    def _wrap_client(self, client: Any) -> None:
-        vars(client)["request"] = MethodType(self._own_wrappers.wrap(Role.CALL, type(client).request), client)
-        for name in self.provider.copies:
-            if hasattr(type(client), name):
-                vars(client)[name] = MethodType(self._copying(getattr(type(client), name)), client)
-        self._clients.add(client)
-        self._has_clients = True
+    def _mark(self, client: Any) -> None:
+        vars(client)[MARK] = self._token
+        self._clients = [ref for ref in self._clients if ref() is not None]
+        self._clients.append(weakref.ref(client))
 
-    def _copying(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _patch_copy(self, owner: type, name: str) -> None:
+        original = vars(owner).get(name)
+        if original is None or any((p.owner, p.attribute) == (owner, name) for p in self._copies):
+            return
+        wrapper = self._copying(original)
+        setattr(owner, name, wrapper)
+        self._copies.append(Patched(owner, name, original, wrapper))
+
+    def _copying(self, original: Function) -> Function:
         @functools.wraps(original)
         def copy(client: Any, *args: Any, **kwargs: Any) -> Any:
             copied = original(client, *args, **kwargs)
-            try:
-                self.wrap(copied)
-            except Exception as error:  # noqa: BLE001 - the boundary
-                note_failure(error)
+            self._mark_copy(client, copied)
             return copied
 
         return copy
+
+    @quietly
+    def _mark_copy(self, client: Any, copied: Any) -> None:
+        if self._token is not None and vars(client).get(MARK) is self._token:
+            with self._lock:
+                self._mark(copied)
+
+
+def _below(owner: type) -> Iterator[type]:
+    subclasses: list[type] = owner.__subclasses__()
+    for subclass in subclasses:
+        yield subclass
+        yield from _below(subclass)
 
 
 def _hook(module: str) -> None:
@@ -132,6 +167,10 @@ def _hook(module: str) -> None:
         return
     import wrapt
 
+    wrapt.register_post_import_hook(_imported(module), module)
+
+
+def _imported(module: str) -> Callable[[Any], None]:
     def imported(_module: Any) -> None:
         for ref in tuple(_patchers):
             patcher = ref()
@@ -141,4 +180,4 @@ def _hook(module: str) -> None:
                 except Exception as error:  # noqa: BLE001 - the host's import must go on
                     note_failure(error)
 
-    wrapt.register_post_import_hook(imported, module)
+    return imported

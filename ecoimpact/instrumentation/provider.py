@@ -154,6 +154,9 @@ class Provider:
     """Recognise a call from the client and its arguments; ``None`` for what is no request to a model. Kept short."""
     locate: Callable[[Request], tuple[str, str | None]]
     """Who serves a request: the provider's id, and the host where the client points to one."""
+    claim: Callable[[tuple[Any, ...], Mapping[str, Any]], bool]
+    """Take a call, unless an outer layer of ours has it: other tools may come to lie between two of them."""
+    release: Callable[[tuple[Any, ...], Mapping[str, Any]], None]
     shape: Callable[[Any], Shape]
     accepts: Callable[[Any], bool]
     """Whether ``wrap()`` can take this object: a client of this SDK."""

@@ -26,13 +26,23 @@ def hold(carrier: Any) -> None:
 
 def end_held() -> None:
     """End the calls of streams and raw responses that were never read to their end, when the program ends."""
-    for carrier in list(_held):
+    for carrier in _snapshot():
         carrier.drop()
+
+
+def _snapshot() -> list[Any]:
+    """What is held now. Other threads go on making streams meanwhile, which can break an iteration: it starts again."""
+    for _ in range(1000):
+        try:
+            return list(_held)
+        except RuntimeError:
+            continue
+    return []
 
 
 def _disown() -> None:
     """In a forked child: what it inherited half read belongs to the parent, which will count it."""
-    for carrier in list(_held):
+    for carrier in _snapshot():
         carrier.call.disown()
     _held.clear()
 

@@ -80,7 +80,7 @@ class Wrappers:
     # --- CALL: one request
 
     def _call(self, function: Function) -> Function:
-        begin, failed, observe = self._begin, self._failed, self._observe
+        begin, failed, observe, release = self._begin, self._failed, self._observe, self.provider.release
 
         def watched(client: Any, *args: Any, **kwargs: Any) -> Any:
             call = begin(client, args, kwargs)
@@ -91,13 +91,15 @@ class Wrappers:
             except BaseException as error:
                 failed(call, error)
                 raise
+            finally:
+                release(args, kwargs)
             observe(call, result)
             return result
 
         return watched
 
     def _call_async(self, function: Function) -> Function:
-        begin, failed, observe = self._begin, self._failed, self._observe
+        begin, failed, observe, release = self._begin, self._failed, self._observe, self.provider.release
 
         async def watched(client: Any, *args: Any, **kwargs: Any) -> Any:
             call = begin(client, args, kwargs)
@@ -108,6 +110,8 @@ class Wrappers:
             except BaseException as error:
                 failed(call, error)
                 raise
+            finally:
+                release(args, kwargs)
             observe(call, result)
             return result
 
@@ -117,7 +121,7 @@ class Wrappers:
         try:
             provider = self.provider
             request = provider.identify(client, args, kwargs) if self.is_active(client) else None
-            if request is None:
+            if request is None or not provider.claim(args, kwargs):
                 return None
             call = Call(provider, request, self.tracer)
             if not request.stream:
@@ -132,9 +136,9 @@ class Wrappers:
     @quietly
     def _failed(self, call: Call, error: BaseException) -> None:
         # A call that failed before it was sent reached no provider. SDKs raise plain built-in errors then.
-        if type(error) in (TypeError, ValueError, RuntimeError, AttributeError) and not call.reader.finished:
-            return
-        call.end(status_of(error), error)
+        built_in = type(error) in (TypeError, ValueError, RuntimeError, AttributeError)
+        if not built_in or call.reader.finished or _was_sent(error):
+            call.end(status_of(error), error)
 
     def _observe(self, call: Call, result: Any) -> None:
         try:
@@ -150,6 +154,8 @@ class Wrappers:
 
     def _observe_raw(self, call: Call, raw: Any) -> None:
         http_response = raw.http_response
+        if "_content" in http_response.__dict__:
+            call.answered()  # it has been read; what the program does with it later takes nothing of the provider's time
         stop_watching = watch_body(http_response, call)
         raw.__dict__[TAG] = response = RawResponse(call, http_response, stop_watching)
         hold(response)
@@ -189,7 +195,7 @@ class Wrappers:
     @quietly
     def _raw(self, response: Any) -> RawResponse | None:
         raw = response.__dict__[TAG]
-        if not isinstance(raw, RawResponse) or not raw.call.is_open:
+        if not isinstance(raw, RawResponse):
             return None
         raw.stop_watching()
         return raw
@@ -197,18 +203,17 @@ class Wrappers:
     @quietly
     def _parsed(self, raw: RawResponse, response: Any, result: Any) -> None:
         call = raw.call
-        if not call.is_open:
-            return
         if self.provider.shape(result) is Shape.STREAM:
             raw.handed_over = True
             observe_stream(result, call)
             return
-        if not call.reader.finished and not call.reader.feed(result):
-            # Parsed into a type of the caller's own: the provider's fields are in the body.
-            body = getattr(raw.http_response, "_content", None)
-            if isinstance(body, bytes):
-                call.feed_body(body)
-        call.end()
+        if call.is_open:
+            if not call.reader.finished and not call.reader.feed(result):
+                # Parsed into a type of the caller's own: the provider's fields are in the body.
+                body = getattr(raw.http_response, "_content", None)
+                if isinstance(body, bytes):
+                    call.feed_body(body)
+            call.end()
         attach(result, call.impacts)
         attach(response, call.impacts)
 
@@ -244,6 +249,16 @@ class Wrappers:
             impacts = getattr(source, "__dict__", {}).get(ATTRIBUTE)
             if impacts is not None:
                 attach(result, impacts)
+
+
+def _was_sent(error: BaseException) -> bool:
+    """Whether an exception came out of the HTTP client's ``send``."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "send":
+            return True
+        trace = trace.tb_next
+    return False
 
 
 After = Callable[[Any, Any, Iterable[Any]], None]

@@ -40,11 +40,13 @@ def stainless_provider(
     def identify(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
         options = _options(args, kwargs)
         endpoint = endpoint_of(options.method, options.url)
+        if endpoint is None and options.url[:1] != "/":  # posted by hand, spelt another way
+            endpoint = endpoint_of(options.method, f"/{options.url}")
         if endpoint is None:
             return None
         body = options.json_data
         model = body.get("model") if isinstance(body, dict) else None
-        stream = kwargs.get("stream") is True
+        stream = bool(kwargs.get("stream"))
         return Request(endpoint, model if isinstance(model, str) else None, stream, type(client), client._base_url)
 
     def locate(request: Request) -> tuple[str, str | None]:
@@ -72,6 +74,8 @@ def stainless_provider(
         targets=_targets(package, helpers, rebuilds),
         identify=identify,
         locate=locate,
+        claim=_claim,
+        release=_release,
         shape=_shape,
         accepts=lambda client: (
             any(c.__module__.partition(".")[0] == package for c in type(client).__mro__)
@@ -112,6 +116,21 @@ def _targets(package: str, helpers: Mapping[str, tuple[str, ...]], rebuilds: tup
 
 def _options(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return kwargs["options"] if "options" in kwargs else args[1]
+
+
+_CLAIM = "_ecoimpact_claimed"
+
+
+def _claim(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    fields = _options(args, kwargs).__dict__
+    if _CLAIM in fields:
+        return False
+    fields[_CLAIM] = True
+    return True
+
+
+def _release(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    _options(args, kwargs).__dict__.pop(_CLAIM, None)
 
 
 def _by_class(client_class: type, clients: Mapping[str, str]) -> str | None:

@@ -26,7 +26,7 @@ class ChatReader(Reader):
             if usage is None and self.characters:
                 (choice,) = fields["choices"]
                 content = choice.__dict__["delta"].__dict__["content"]
-                if content.__class__ is str and choice.__dict__["finish_reason"] is None:
+                if content and content.__class__ is str and choice.__dict__["finish_reason"] is None:
                     self.characters += len(content)
                     return False
             elif fields["object"] == "chat.completion" and count(usage, "completion_tokens") is not None:
@@ -50,8 +50,7 @@ class ChatReader(Reader):
         for choice in choices if isinstance(choices, list) else ():
             if not self.finished:
                 message = field(choice, "delta") or field(choice, "message")
-                content = field(message, "content")
-                self.characters += len(content) if isinstance(content, str) else _other_characters(message)
+                self.characters += _characters(message)
             if field(choice, "finish_reason") is not None:
                 self.finished = final = True
         return final
@@ -69,13 +68,14 @@ class ChatReader(Reader):
         )
 
 
-def _other_characters(message: Any) -> int:
-    """What a message generates besides its content: refusals, reasoning (as others spell it), tool calls."""
-    characters = length(message, "refusal") + length(message, "reasoning_content") + length(message, "reasoning")
+def _characters(message: Any) -> int:
+    """What a message, or a part of one, generates: content, refusal, reasoning (as others spell it), tool calls."""
+    characters = sum(length(message, name) for name in ("content", "refusal", "reasoning_content", "reasoning"))
     calls = field(message, "tool_calls")
     for call in calls if isinstance(calls, list) else ():
-        function = field(call, "function")
-        characters += length(function, "name") + length(function, "arguments")
+        for kind, text_name in (("function", "arguments"), ("custom", "input")):
+            called = field(call, kind)
+            characters += length(called, "name") + length(called, text_name)
     return characters
 
 

@@ -95,7 +95,9 @@ class Handler(BaseHTTPRequestHandler):
             body = json.loads(raw) if raw else None
         except ValueError:
             body = None
-        request = Received(self.command, self.path, dict(self.headers.items()), body, raw)
+        request = Received(
+            self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body, raw
+        )
         self.server.received.append(request)
         reply = self.server.script(request)
         if reply.waits:

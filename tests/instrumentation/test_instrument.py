@@ -129,10 +129,9 @@ def test_only_named_providers_are_watched(client: openai.OpenAI) -> None:
 
 
 def test_wrap_watches_one_client_and_its_copies(client: openai.OpenAI, server: Server) -> None:
-    before = {place: function for place, function in functions().items() if place[1].endswith(".request")}
+    before = functions()
     assert ecoimpact.wrap(client) is client
     assert ecoimpact.wrap(client) is client
-    assert functions().items() >= before.items(), "wrapping one client must not patch the others' request method"
     with openai.OpenAI(api_key="test", base_url=server.url) as other:
         assert ecoimpact.impacts_of(ask(other)) is None
         for watched in (client, client.copy(), client.with_options(timeout=9), client.with_options().copy()):
@@ -144,9 +143,73 @@ def test_wrap_watches_one_client_and_its_copies(client: openai.OpenAI, server: S
         assert ecoimpact.flush(10)
         assert len(records) == 2, "a wrapped client must not be counted twice when all are watched"
     ecoimpact.uninstrument()
-    assert "request" not in vars(client)
-    assert "copy" not in vars(client)
+    assert functions().items() >= before.items()
+    assert not [name for name in vars(client) if "ecoimpact" in name]
     assert ecoimpact.impacts_of(ask(client)) is None
+
+
+def test_a_copy_by_the_standard_library_sends_its_own_key(client: openai.OpenAI, server: Server) -> None:
+    twin = copy.copy(ecoimpact.wrap(client))
+    twin.api_key = "another"
+    assert isinstance(ecoimpact.impacts_of(ask(twin)), Impacts)
+    assert server.received[-1].headers["authorization"] == "Bearer another"
+
+
+def test_clients_that_cannot_be_hashed_or_are_equal(server: Server) -> None:
+    class Odd(openai.OpenAI):
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Odd)
+
+    with Odd(api_key="a", base_url=server.url) as one, Odd(api_key="b", base_url=server.url) as other:
+        ecoimpact.wrap(one)
+        assert isinstance(ecoimpact.impacts_of(ask(one)), Impacts)
+        assert ecoimpact.impacts_of(ask(other)) is None
+        assert isinstance(ecoimpact.impacts_of(ask(ecoimpact.wrap(other))), Impacts)
+
+
+def test_another_tool_on_one_client_stays(client: openai.OpenAI) -> None:
+    seen: list[str] = []
+    inner = client.request
+
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        seen.append("theirs")
+        return inner(*args, **kwargs)
+
+    client.request = theirs  # type: ignore[method-assign]
+    ecoimpact.wrap(client)
+    ask(client)
+    ecoimpact.uninstrument()
+    ask(client)
+    assert seen == ["theirs", "theirs"]
+    assert vars(client)["request"] is theirs
+
+
+@pytest.mark.parametrize("owner", [openai.OpenAI, openai.OpenAI.__mro__[1]], ids=["subclass", "base class"])
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_another_tool_on_the_class(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, owner: Any, first: str) -> None:
+    """Tools replace ``request`` on a class below the one we patch, or on top of ours: one record, whatever the order."""
+    records: list[Record] = []
+    seen: list[str] = []
+    if first == "ours":
+        ecoimpact.instrument(exporters=[records.append])
+    inner = owner.request
+
+    def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append("theirs")
+        return inner(self, *args, **kwargs)
+
+    monkeypatch.setattr(owner, "request", theirs)
+    ecoimpact.instrument(exporters=[records.append])
+    ask(client)
+    ecoimpact.uninstrument()
+    assert ecoimpact.impacts_of(ask(client)) is None
+    ecoimpact.instrument(exporters=[records.append])
+    assert isinstance(ecoimpact.impacts_of(ask(client)), Impacts)
+    assert ecoimpact.flush(10)
+    assert seen == ["theirs"] * 3
+    assert len(records) == 2
 
 
 def test_a_wrapped_client_is_collected_like_any_other(server: Server) -> None:

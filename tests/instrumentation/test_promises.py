@@ -26,6 +26,7 @@ import ecoimpact
 from ecoimpact import Record, engine
 from ecoimpact.instrumentation import background, report
 from ecoimpact.instrumentation.call import Call
+from ecoimpact.instrumentation.stream import end_held
 from ecoimpact.providers.anthropic import MessageReader
 from ecoimpact.providers.openai import ChatReader, ResponseReader
 from ecoimpact.records.pipeline import Pipeline
@@ -252,6 +253,82 @@ def test_threads(client: openai.OpenAI, server: Server) -> None:
     endpoints = sorted((r.inference.endpoint, r.inference.stream) for r in records)
     assert endpoints == [("chat.completions", False)] * 32 + [("chat.completions", True)] * 32 + [("messages", False)] * 64
     assert len({r.id for r in records}) == 128
+
+
+def test_shutting_down_while_others_call_raises_nothing(client: openai.OpenAI) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    ecoimpact.instrument(exporters=[lambda _record: None])
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(lambda: list(client.chat.completions.create(**ASK, stream=True))) for _ in range(40)]
+            while not all(call.done() for call in calls):
+                end_held()
+            assert all(len(call.result()) > 3 for call in calls)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_the_latency_is_the_answers_not_how_long_the_program_keeps_it(client: openai.OpenAI) -> None:
+    """An answer that is complete, and let go of much later: the clock is moved on in between."""
+    import time
+
+    records: list[Record] = []
+    ecoimpact.instrument(exporters=[records.append])
+    raw = client.chat.completions.with_raw_response.create(**ASK)
+    stream = client.chat.completions.create(**ASK, stream=True)
+    for chunk in stream:
+        if chunk.choices[0].finish_reason:
+            break
+    now = time.perf_counter
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecoimpact.instrumentation.call.time.perf_counter", lambda: now() + 3600)
+        del raw, chunk
+        stream.close()
+    assert ecoimpact.flush(10)
+    assert [record.inference.status for record in records] == ["ok", "ok"]
+    assert all(record.inference.latency_s is not None and record.inference.latency_s < 60 for record in records)
+
+
+def test_a_request_that_was_sent_is_recorded_whatever_the_program_raises_in_it(server: Server) -> None:
+    records: list[Record] = []
+    ecoimpact.instrument(exporters=[records.append])
+    httpx = importlib.import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
+
+    def hook(_response: Any) -> None:
+        raise ValueError("a hook of the program's own")
+
+    http_client = httpx.Client(event_hooks={"response": [hook]})
+    with openai.OpenAI(api_key="test", base_url=server.url, max_retries=0, http_client=http_client) as client:
+        with pytest.raises(ValueError, match="hook"):
+            client.chat.completions.create(**ASK)
+        unsendable: Any = [{"role": "user", "content": object()}]
+        with pytest.raises((TypeError, ValueError)):
+            client.chat.completions.create(model=p.MODEL, messages=unsendable)
+    assert ecoimpact.flush(10)
+    assert [(r.inference.status, r.inference.error_type) for r in records] == [("error", "ValueError")]
+
+
+def test_a_long_line_of_bytes_is_read_in_linear_time() -> None:
+    """Counted in bytes that are copied, not in seconds."""
+    from ecoimpact.instrumentation.body import EventDecoder
+
+    fed: list[Any] = []
+
+    class FakeCall:
+        def feed(self, item: Any) -> None:
+            fed.append(item)
+
+    decoder = EventDecoder(FakeCall())  # type: ignore[arg-type]
+    event = json.dumps({"content": "x" * 1_000_000}).encode()
+    decoder.feed(b"data: ")
+    for start in range(0, len(event), 100):
+        decoder.feed(event[start : start + 100])
+        assert len(decoder._rest) == start // 100 + 2, "parts are kept as they come, not joined each time"
+    decoder.feed(b"\n\n")
+    assert [len(item["content"]) for item in fed] == [1_000_000]
+    decoder.feed(b"data: " + b"x" * (8 * 2**20))
+    assert decoder._rest == [], "what is too long to be an event is not kept"
 
 
 def test_concurrent_tasks(server: Server) -> None:

@@ -112,6 +112,23 @@ def test_an_estimate_is_marked(characters: int, tokens: int | None) -> None:
     assert reader.usage() == Usage(output_tokens=tokens, estimated=tokens is not None)
 
 
+@pytest.mark.parametrize(
+    ("message", "characters"),
+    [
+        ({"content": "", "reasoning": "y" * 40}, 40),
+        ({"content": "abc", "reasoning_content": "y" * 5}, 8),
+        ({"content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, 3),
+        ({"content": None, "tool_calls": [{"custom": {"name": "sql", "input": "select 1"}}]}, 11),
+        ({"content": None, "refusal": "no"}, 2),
+    ],
+)
+@pytest.mark.parametrize("place", ["message", "delta"])
+def test_all_that_is_generated_counts(message: dict[str, Any], characters: int, place: str) -> None:
+    reader = ChatReader()
+    reader.feed({"choices": [{place: message, "finish_reason": None}]})
+    assert reader.characters == characters
+
+
 def test_running_totals_are_replaced_not_added() -> None:
     reader = MessageReader()
     for event in p.message_events():
