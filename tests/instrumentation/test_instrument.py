@@ -149,10 +149,14 @@ def test_wrap_watches_one_client_and_its_copies(client: openai.OpenAI, server: S
 
 
 def test_a_copy_by_the_standard_library_sends_its_own_key(client: openai.OpenAI, server: Server) -> None:
+    records: list[Record] = []
+    ecoimpact.instrument("anthropic", exporters=[records.append])
     twin = copy.copy(ecoimpact.wrap(client))
     twin.api_key = "another"
-    assert isinstance(ecoimpact.impacts_of(ask(twin)), Impacts)
+    twin.post("/chat/completions", body=ASK, cast_to=object)
     assert server.received[-1].headers["authorization"] == "Bearer another"
+    assert ecoimpact.flush(10)
+    assert len(records) == 1
 
 
 def test_clients_that_cannot_be_hashed_or_are_equal(server: Server) -> None:
