@@ -43,7 +43,8 @@ def ratios(work: Action, variants: Mapping[str, Variant], *, rounds: int, repeat
     for number in range(rounds):
         for name, variant in order[number % len(order) :] + order[: number % len(order)]:
             variant.on()
-            work()  # the first after a switch pays for cold caches
+            for _ in range(repeat):  # after a switch the interpreter specialises its code anew
+                work()
             samples[name].append(_median_s(work, repeat))
             variant.off()
     return {name: _ratio(samples[name], samples["bare"]) for name in variants}
@@ -62,7 +63,7 @@ def _ratio(samples: Sequence[float], baseline: Sequence[float]) -> Ratio:
     each = sorted(sample / bare for sample, bare in zip(samples, baseline, strict=True))
     tenth = len(each) // 10
     return Ratio(
-        median=statistics.median(samples) / statistics.median(baseline),
+        median=statistics.median(each),
         p10=each[tenth],
         p90=each[-1 - tenth],
         baseline_s=statistics.median(baseline),

@@ -65,7 +65,7 @@ RESPONSE = {
     "tools": [],
     "usage": {
         "input_tokens": 20,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": CHUNKS,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": 20 + CHUNKS,
@@ -133,6 +133,7 @@ def works() -> dict[str, Callable[[], object]]:
     async def chat_stream_async() -> None:
         async for _ in await later.chat.completions.create(**chat, stream=True, **usage):
             pass
+        await asyncio.sleep(0)  # the SDK leaves a generator that the loop still has to end
 
     return {
         "chat": lambda: openai.chat.completions.create(**chat),

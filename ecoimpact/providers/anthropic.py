@@ -20,12 +20,20 @@ class MessageReader(Reader):
     _usage: Any = None  # of a plain message, or of the last message_delta: running totals
 
     def feed(self, item: Any) -> bool:
-        # The event that streams are made of: some text and nothing else. Read without a detour.
+        # The two items that nearly all are, read without a detour: an event with text, and a plain answer with its counts.
         try:
-            self.characters += len(item.__dict__["delta"].__dict__["text"])
+            fields = item.__dict__
+            kind = fields["type"]
+            if kind == "content_block_delta":
+                self.characters += len(fields["delta"].__dict__["text"])
+                return False
+            if kind == "message" and count(fields["usage"], "output_tokens") is not None:
+                self._usage, self.finished = fields["usage"], True
+                self._identify(item)
+                return True
         except (AttributeError, KeyError, TypeError):
-            return self._feed(item)
-        return False
+            pass  # anything else
+        return self._feed(item)
 
     def _feed(self, item: Any) -> bool:
         kind = field(item, "type")
