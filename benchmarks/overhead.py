@@ -98,13 +98,8 @@ def _switched(name: str) -> tuple[Variant, set[Place]]:
         for place, key, old, new in changed:
             setattr(classes[place], key, new if on else old)
 
-    def off() -> None:
-        if name == WITH_LOG:
-            ecoimpact.flush(30)  # what is written, is written between the turns
-        switch(False)
-
     switch(False)
-    return Variant(lambda: switch(True), off), {place for place, *_ in changed}
+    return Variant(lambda: switch(True), lambda: switch(False)), {place for place, *_ in changed}
 
 
 def measure(
