@@ -26,7 +26,7 @@ DIGESTS = {
     "model_aliases.csv": "6b8b2d9ff58aa1ab",
     "models.csv": "5e4b8c74fafa8576",
     "sites-ecologits-0.11.csv": "fbcd7574791e4bbb",
-    "sites-seed-2025-09.csv": "97863a6a6725e17d",
+    "sites-ecologits-2025-09.csv": "97863a6a6725e17d",
     "sources.toml": "ea37b936dc63aeda",
     "zones.csv": "4adaca02762df7c8",
 }

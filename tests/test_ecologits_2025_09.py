@@ -69,7 +69,7 @@ def test_worked_case(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_the_provider_table_gives_the_site_of_the_case(case: dict[str, Any]) -> None:
     zone = case["zone"]
-    site = data.site("seed-2025-09", case["provider"], data.mix(zone) if zone else None)
+    site = data.site("ecologits-2025-09", case["provider"], data.mix(zone) if zone else None)
     assert site.mix.zone == case["resolved_zone"]
     assert [list(site.low()), list(site.high())] == case["site"]
     assert not site.warnings

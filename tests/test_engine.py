@@ -55,7 +55,7 @@ def energy(impacts: Impacts) -> tuple[float, float]:
 def test_an_estimate_is_the_methodology_over_the_tables() -> None:
     impacts = estimate("gpt-4o-mini", output_tokens=400, provider="openai", latency_s=5.0)
     edition = methodologies.get("ecologits")
-    found, site = data.find("openai", "gpt-4o-mini"), data.site("seed-2025-09", "openai")
+    found, site = data.find("openai", "gpt-4o-mini"), data.site("ecologits-2025-09", "openai")
     assert found is not None
     usage = Usage(output_tokens=400)
     low = edition.assess(edition.serve(found.card.low()), usage, 5.0, site.low())
@@ -443,7 +443,7 @@ class Flat:
     """A methodology of a program's own: a watt-second a token."""
 
     name = "flat"
-    site_table = "seed-2025-09"
+    site_table = "ecologits-2025-09"
 
     def serve(self, model: Any) -> Any:
         return model

@@ -32,7 +32,7 @@ def site(table: str, provider: str | None, grid: ElectricityMix | None = None) -
 
     A provider that the table does not name gets typical figures with wide ranges and the warning ``site-world``.
 
-    >>> site("seed-2025-09", "mistralai").mix.zone, site("seed-2025-09", "nobody").warnings
+    >>> site("ecologits-2025-09", "mistralai").mix.zone, site("ecologits-2025-09", "nobody").warnings
     ('SWE+NOR', ('site-world',))
     """
     known = has_site(table, provider)

@@ -26,7 +26,7 @@ PARAMETERS = Parameters(
     uses_measured_speed=False,
 )
 
-EDITION = Edition(NAME, "seed-2025-09", "EcoLogits methodology, 2025-09, https://ecologits.ai", PARAMETERS)
+EDITION = Edition(NAME, "ecologits-2025-09", "EcoLogits methodology, 2025-09, https://ecologits.ai", PARAMETERS)
 
 
 def methodology(**parameters: float) -> Edition:
