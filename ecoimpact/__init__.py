@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
     room = _HOME.get(name)
     if room is None:
         # Submodules such as ecoimpact.methodologies are reachable as attributes without an import of their own.
-        if name in ("methodologies", "types", "engine", "exporters", "deployments"):
+        if name in ("methodologies", "types", "engine"):
             from importlib import import_module
 
             return import_module(f"ecoimpact.{name}")

@@ -53,6 +53,13 @@ class Run:
             for item in stream:
                 yield item
 
+    async def take(self, stream: Any, number: int) -> None:
+        """Read some items and leave."""
+        async for _ in self.each(stream):
+            number -= 1
+            if not number:
+                return
+
     def entering(self, manager: Any) -> _Entering:
         return _Entering(manager)
 

@@ -222,7 +222,7 @@ ABANDONED = Expected("messages", 1001, 2065, 2048, 200, estimated=True, stream=T
 @shape("messages stream, closed early", endless, ABANDONED)
 async def _(run: Run) -> None:
     stream = await run.wait(run.client.messages.create(**ASK, stream=True))
-    await take(run, stream, 3)
+    await run.take(stream, 3)
     await run.wait(stream.close())
     run.disconnects()
     run.carriers.append(stream)
@@ -281,13 +281,6 @@ async def _(run: Run) -> None:
     await run.fails(consume)
 
 
-async def take(run: Run, stream: Any, number: int) -> None:
-    async for _ in run.each(stream):
-        number -= 1
-        if not number:
-            return
-
-
 # --- the helper
 
 
@@ -335,7 +328,7 @@ async def _(run: Run) -> None:
 @shape("messages helper, left early", endless, ABANDONED)
 async def _(run: Run) -> None:
     async with run.entering(run.client.messages.stream(**ASK)) as stream:
-        await take(run, stream, 3)
+        await run.take(stream, 3)
     run.disconnects()
     run.carriers.append(stream)
 

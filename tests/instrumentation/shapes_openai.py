@@ -211,7 +211,7 @@ ABANDONED = Expected("chat.completions", 2001, estimated=True, stream=True, stat
 @shape("chat stream, closed early", lambda: sse(p.endless_chunks()), ABANDONED)
 async def _(run: Run) -> None:
     stream = await run.wait(run.client.chat.completions.create(**ASK, stream=True))
-    await take(run, stream, 2)
+    await run.take(stream, 2)
     await run.wait(stream.close())
     run.disconnects()
     run.carriers.append(stream)
@@ -220,7 +220,7 @@ async def _(run: Run) -> None:
 @shape("chat stream, left early", lambda: sse(p.endless_chunks()), ABANDONED)
 async def _(run: Run) -> None:
     async with run.entering(await run.wait(run.client.chat.completions.create(**ASK, stream=True))) as stream:
-        await take(run, stream, 2)
+        await run.take(stream, 2)
     run.disconnects()
     run.carriers.append(stream)
 
@@ -298,13 +298,6 @@ async def _(run: Run) -> None:
     await run.fails(consume)
 
 
-async def take(run: Run, stream: Any, number: int) -> None:
-    async for _ in run.each(stream):
-        number -= 1
-        if not number:
-            return
-
-
 # --- the chat helper
 
 
@@ -349,7 +342,7 @@ async def _(run: Run) -> None:
 )
 async def _(run: Run) -> None:
     async with run.entering(run.client.chat.completions.stream(**ASK)) as stream:
-        await take(run, stream, 1)
+        await run.take(stream, 1)
     run.disconnects()
     run.carriers.append(stream)
 
@@ -436,7 +429,7 @@ async def _(run: Run) -> None:
     create = run.client.chat.completions.with_streaming_response.create
     async with run.entering(create(**ASK, stream=True)) as raw:
         stream = await run.wait(raw.parse())
-        await take(run, stream, 1)
+        await run.take(stream, 1)
     run.disconnects()
 
 
@@ -529,7 +522,7 @@ async def _(run: Run) -> None:
 )
 async def _(run: Run) -> None:
     async with run.entering(await run.wait(run.client.responses.create(**INPUT, stream=True))) as stream:
-        await take(run, stream, 7)
+        await run.take(stream, 7)
 
 
 @shape("responses helper", response_sse(), RESPONSE_STREAM, needs="responses.stream")
