@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ecoimpact.engine import estimate, register_model, register_site
+    from ecoimpact.labels import label
     from ecoimpact.runtime import drops, flush, impacts_of, instrument, shutdown, uninstrument, wrap
     from ecoimpact.types import Figure, Impacts, Inference, Range, Record, Usage
 
@@ -25,6 +26,7 @@ _HOME = {
     "flush": "runtime",
     "impacts_of": "runtime",
     "instrument": "runtime",
+    "label": "labels",
     "shutdown": "runtime",
     "uninstrument": "runtime",
     "wrap": "runtime",
@@ -49,6 +51,7 @@ __all__ = [
     "flush",
     "impacts_of",
     "instrument",
+    "label",
     "register_model",
     "register_site",
     "shutdown",

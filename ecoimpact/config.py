@@ -10,14 +10,18 @@ import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
+from ecoimpact.labels import MAX_KEY_CHARS, MAX_LABELS, MAX_VALUE_CHARS, clean
 from ecoimpact.types import Exporter
 
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda _self: "<not given>"})()
 
 DEFAULT_METHODOLOGY: Final = "ecologits"
+MIN_HASH_KEY_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +34,29 @@ class Settings:
     exporters: tuple[Exporter, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     request_stream_usage: bool = False
+    log_mode: str = "background"
+    log_fsync: str = "never"
+    hash_labels: frozenset[str] = frozenset()
+    hash_key: bytes | None = field(default=None, repr=False)
 
 
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "log_mode": ("background", "sync"),
+    "log_fsync": ("never", "batch"),
+}
 VARIABLES: Final[Mapping[str, str]] = {
     "zone": "ECOIMPACT_ZONE",
     "methodology": "ECOIMPACT_METHODOLOGY",
     "log_dir": "ECOIMPACT_LOG",
+    "labels": "ECOIMPACT_LABELS",
     "request_stream_usage": "ECOIMPACT_REQUEST_STREAM_USAGE",
+    "log_mode": "ECOIMPACT_LOG_MODE",
+    "log_fsync": "ECOIMPACT_LOG_FSYNC",
+    "hash_labels": "ECOIMPACT_HASH_LABELS",
 }
-FILE_KEYS: Final = frozenset({*VARIABLES, "labels"})
+FILE_KEYS: Final = frozenset(VARIABLES)
+HASH_KEY_VARIABLE: Final = "ECOIMPACT_HASH_KEY"
+"""Not among ``VARIABLES``: a secret is neither shown nor kept in a file of the project."""
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -60,7 +78,10 @@ def from_surroundings(cwd: Path | None = None) -> dict[str, Any]:
     for name, variable in VARIABLES.items():
         value = os.environ.get(variable)
         if value:
-            settings[name] = _PARSERS[name](value, variable)
+            parsed = _PARSERS[name](value, variable)
+            settings[name] = {**settings.get(name, {}), **parsed} if name == "labels" else parsed
+    if key := os.environ.get(HASH_KEY_VARIABLE):
+        settings["hash_key"] = _hash_key(key, HASH_KEY_VARIABLE)
     return settings
 
 
@@ -118,9 +139,67 @@ def _flag(value: Any, origin: str) -> bool:
 
 
 def _labels(value: Any, origin: str) -> Mapping[str, str]:
+    if isinstance(value, str):
+        return parse_labels_text(value, origin)
     if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
         raise ValueError(f"{origin} must map names to values, such as {{'app': 'chatbot'}}, not {value!r}")
-    return {name: str(item) for name, item in value.items()}
+    labels = {name: str(item) for name, item in value.items() if item is not None}
+    for name, item in labels.items():
+        if clean({name: item}) != {name: item}:
+            raise ValueError(
+                f"{origin}: the label {name!r} must be printable text, its name of 1 to {MAX_KEY_CHARS} and its value of "
+                f"1 to {MAX_VALUE_CHARS} characters"
+            )
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"{origin}: at most {MAX_LABELS} labels, not {len(labels)}")
+    return labels
+
+
+def parse_labels_text(text: str, origin: str) -> dict[str, str]:
+    """``app=chatbot,team=search``; commas, equals signs and percent signs inside are percent-encoded.
+
+    Raises:
+        ValueError: a part is not ``name=value``, or is no label.
+
+    >>> parse_labels_text("app=chatbot, team=R%2CD", "ECOIMPACT_LABELS")
+    {'app': 'chatbot', 'team': 'R,D'}
+    """
+    labels = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise ValueError(f"{origin} must be like app=chatbot,team=search; {part!r} is not name=value")
+        labels[unquote(name.strip())] = unquote(value.strip())
+    return dict(_labels(labels, origin))
+
+
+def format_labels(labels: Mapping[str, str]) -> str:
+    """The text that :func:`parse_labels_text` reads.
+
+    >>> format_labels({"app": "chatbot", "team": "R,D"})
+    'app=chatbot,team=R%2CD'
+    """
+    return ",".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in labels.items())
+
+
+def _names(value: Any, origin: str) -> frozenset[str]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{origin} must be names of labels, such as ['user'], not {value!r}")
+    return frozenset(filter(None, (name.strip() for name in names)))
+
+
+def _hash_key(value: Any, origin: str) -> bytes:
+    key = value.encode() if isinstance(value, str) else value
+    if not isinstance(key, bytes) or len(key) < MIN_HASH_KEY_BYTES:
+        raise ValueError(f"{origin} must be a secret of at least {MIN_HASH_KEY_BYTES} bytes")  # never shown
+    return key
+
+
+def _choice(value: Any, origin: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{origin} must be one of {', '.join(choices)}, not {value!r}")
+    return str(value)
 
 
 def _exporters(value: Any, origin: str) -> tuple[Exporter, ...]:
@@ -144,4 +223,8 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "exporters": _exporters,
     "labels": _labels,
     "request_stream_usage": _flag,
+    "log_mode": partial(_choice, choices=CHOICES["log_mode"]),
+    "log_fsync": partial(_choice, choices=CHOICES["log_fsync"]),
+    "hash_labels": _names,
+    "hash_key": _hash_key,
 }

@@ -1,10 +1,16 @@
 """What a request cost in money, by the offline prices of ``genai-prices`` (extra ``cost``).
 
-Slow beside everything else here (a third of a second to import, a tenth of a millisecond a call): keep it off the
+Slow beside everything else here (a third of a second to import, a tenth of a millisecond for a price): keep it off the
 caller's path.
 """
 
 from __future__ import annotations
+
+import os
+import threading
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
 
 from ecoimpact.types import Usage
 
@@ -20,23 +26,159 @@ _PRICE_IDS = {
     "moonshot": "moonshotai",
     "ovh": "ovhcloud",
 }
+_TIER_NAMES: Final = ("service_tier", "speed", "processing")
+"""How the providers name what asks for another price than the ordinary one."""
 
 
-def cost_usd(provider: str, models: tuple[str, ...], usage: Usage) -> float | None:
-    """USD for the tokens of a request under the first of its names that has a price; ``None`` where nobody knows."""
-    tokens_in, tokens_out, cached = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
-    counts = [count for count in (tokens_in, tokens_out, cached) if count is not None]
-    if tokens_in is None or tokens_out is None or not all(type(count) is int and count >= 0 for count in counts):
+def cost_usd(
+    provider: str | None, models: tuple[str | None, ...], usage: Usage, *, started_at: float | None = None
+) -> float | None:
+    """USD for the tokens of a request under the first of its names that has a price; ``None`` where nobody knows.
+
+    Prices are those of the day of ``started_at`` (Unix time; default: now), of the service tier in ``usage``, for tokens
+    that were read from the cache, written to it, thought unseen or spoken as the provider bills each of them.
+    """
+    counts = _counts(usage)
+    library = _library()
+    if counts is None or library is None or provider is None:
         return None
-    try:
-        from genai_prices import Usage as Tokens
-        from genai_prices import calc_price
-    except ImportError:
-        return None
-    tokens = Tokens(input_tokens=tokens_in, output_tokens=tokens_out, cache_read_tokens=cached)
+    moment = datetime.now(UTC) if started_at is None else datetime.fromtimestamp(started_at, UTC)
+    tier = usage.service_tier
+    context = dict.fromkeys(_TIER_NAMES, tier) if tier is not None else None
     for model in models:
+        if not isinstance(model, str):
+            continue
         try:
-            return float(calc_price(tokens, model, provider_id=_PRICE_IDS.get(provider, provider)).total_price)
-        except (LookupError, ValueError):
+            snapshot = library.data_snapshot.get_snapshot()
+            _, info = snapshot.find_provider_model(model, None, _PRICE_IDS.get(provider, provider), None)
+            return _total(info.get_prices(moment, context), counts, library)
+        except Exception:  # noqa: BLE001, S112 - unknown, or odd data: no price, and never a lost record
             continue
     return None
+
+
+def price_version() -> str | None:
+    """Which price table holds: ``genai-prices 0.2.3``, or the day on which the program updated it; ``None`` without one."""
+    library = _library()
+    try:
+        snapshot = library.data_snapshot.get_snapshot()
+    except AttributeError:  # not there, or of another make than we know
+        return None
+    return f"genai-prices of {snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else _version
+
+
+def _counts(usage: Usage) -> dict[str, int] | None:
+    """The counts by the names of genai-prices; ``None`` where one that is needed is missing or none at all."""
+    counts: dict[str, Any] = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cached_input_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_reasoning_tokens": usage.reasoning_tokens,
+        **dict(usage.priced_apart),
+    }
+    known = {name: count for name, count in counts.items() if count or name in ("input_tokens", "output_tokens")}
+    return known if all(type(count) is int and count >= 0 for count in known.values()) else None
+
+
+_SIMPLE: Final = {
+    "input_tokens": ("input_tokens",),
+    "cache_read_tokens": ("input_tokens", "cache_read_tokens"),
+    "cache_write_tokens": ("input_tokens", "cache_write_tokens"),
+    "output_tokens": ("output_tokens",),
+    "output_reasoning_tokens": ("output_tokens", "output_reasoning_tokens"),
+}
+"""Counts that nearly all requests have alone, each with the counts that it is a part of."""
+_A_MILLION: Final = 10**6
+_MAX_RATES: Final = 2_000
+_REQUEST: Final = ""
+_rates: dict[int, tuple[Any, dict[str, Decimal] | None]] = {}
+
+
+def _total(price: Any, counts: dict[str, int], library: Any) -> float:
+    if counts.keys() <= _SIMPLE.keys() and _fits(counts):
+        known = _rates.get(id(price))
+        if known is None or known[0] is not price:
+            if len(_rates) >= _MAX_RATES:
+                _rates.clear()
+            known = _rates[id(price)] = (price, _usd_per_token(price, library))
+        rates = known[1]
+        if rates is not None:
+            return float(rates[_REQUEST] + sum(rates[name] * count for name, count in counts.items()))
+    return float(_asked(price, counts, library))
+
+
+def _asked(price: Any, counts: dict[str, int], library: Any) -> Decimal:
+    total: Decimal = price.calc_price(library.Usage(**counts))["total_price"]
+    return total
+
+
+def _fits(counts: dict[str, int]) -> bool:
+    cached = counts.get("cache_read_tokens", 0) + counts.get("cache_write_tokens", 0)
+    return cached <= counts["input_tokens"] and counts.get("output_reasoning_tokens", 0) <= counts["output_tokens"]
+
+
+def _usd_per_token(price: Any, library: Any) -> dict[str, Decimal] | None:
+    """What the request itself and one token of each kind add, asked once of the library, which takes its time to answer.
+
+    ``None`` where prices go by tiers of size, and so are not proportional.
+    """
+    if any(type(value).__name__ == "TieredPrices" for value in vars(price).values()):
+        return None
+    nothing = {"input_tokens": 0, "output_tokens": 0}
+    usd = {_REQUEST: _asked(price, nothing, library)}
+    for name, part_of in _SIMPLE.items():
+        whole = _asked(price, nothing | dict.fromkeys(part_of[:-1], _A_MILLION), library)
+        usd[name] = (_asked(price, nothing | dict.fromkeys(part_of, _A_MILLION), library) - whole) / _A_MILLION
+    return usd
+
+
+# --- the library, imported when the first price is asked for ------------------------------------------------------------
+
+_importing = threading.Lock()
+_held: list[bool] = []
+_imported: list[Any] = []
+_version: str | None = None
+
+
+def _library() -> Any:
+    if not _imported:
+        with _importing:
+            if not _imported:
+                _imported.append(_import())
+    return _imported[0]
+
+
+def _import() -> Any:
+    global _version  # noqa: PLW0603 - goes with the module that it is the version of
+    try:
+        from importlib import metadata
+
+        import genai_prices
+
+        genai_prices.data_snapshot.get_snapshot()  # imports the table
+    except (ImportError, AttributeError):
+        return None
+    _version = f"genai-prices {metadata.version('genai-prices')}"
+    return genai_prices
+
+
+def _before_fork() -> None:
+    _held.append(_importing.acquire(timeout=2))
+
+
+def _after_fork() -> None:
+    if _held.pop():
+        _importing.release()
+
+
+def _after_fork_in_child() -> None:
+    global _importing  # noqa: PLW0603 - the parent's may be held by a thread that the child does not have
+    _importing = threading.Lock()
+    if not _held.pop():
+        _imported.append(None)  # no prices here rather than a wait for ever
+
+
+if hasattr(os, "register_at_fork"):
+    # A child that is forked in the middle of an import finds that module locked, also by a thread that it does not have.
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

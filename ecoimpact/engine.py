@@ -375,11 +375,13 @@ def assess(
     zone: str | None = None,
     methodology: str | Methodology = DEFAULT_METHODOLOGY,
     host: str | None = None,
+    started_at: float | None = None,
 ) -> Assessment:
     """Work out the figures of one request at both ends. Odd data never raises: it gives errors or warnings.
 
     ``models`` are names for the same model, the most telling first (that of the response, then that of the request).
-    ``host`` is that of the endpoint: a site registered for it comes before the provider's.
+    ``host`` is that of the endpoint: a site registered for it comes before the provider's. ``started_at`` is Unix time:
+    the day for which prices are looked up; default: the day on which somebody asks.
     """
     chosen = methodologies.get(methodology) if isinstance(methodology, str) else methodology
     try:
@@ -396,8 +398,9 @@ def assess(
     elif type(latency_s) is not float or not latency_s >= 0:
         latency_s, notes = _checked_latency(latency_s)
         warnings = (*warnings, *notes)
+    cost = partial(_cost, plan.match, provider, models, usage, started_at)
     if errors:
-        return Assessment(None, None, chosen.name, data.DATA_VERSION, plan.match, plan.zone, warnings, errors)
+        return Assessment(None, None, chosen.name, data.DATA_VERSION, plan.match, plan.zone, warnings, errors, cost=cost)
 
     usage_low = usage_high = usage
     if usage.estimated:
@@ -417,7 +420,7 @@ def assess(
         (),
         None,
         partial(_explain, plan, usage_low, usage_high, latency_s),
-        partial(_cost, plan, provider, usage),
+        cost,
     )
 
 
@@ -517,10 +520,14 @@ def _explain(plan: _Plan, usage_low: Usage, usage_high: Usage, latency_s: float)
     return Explanation(plan.methodology.name, tuple(steps))
 
 
-def _cost(plan: _Plan, provider: str | None, usage: Usage) -> float | None:
+def _cost(
+    match: ModelMatch | None, provider: str | None, models: Any, usage: Usage, started_at: float | None
+) -> float | None:
+    """A price may be known where the size of a model is not, and under a name that the figures do not go by."""
     from ecoimpact.cost import cost_usd
 
-    match = plan.match
-    if match is None:
-        return None
-    return cost_usd(provider or match.provider, (match.requested, match.name), usage)
+    names = tuple(models) if isinstance(models, tuple | list) else (models,)
+    if match is not None:
+        names = (*names, match.name)
+        provider = provider or match.provider
+    return cost_usd(provider, names, usage, started_at=started_at)

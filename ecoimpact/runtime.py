@@ -11,17 +11,19 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from os import PathLike
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ecoimpact import config, engine
 from ecoimpact.config import UNSET, Settings
+from ecoimpact.cost import price_version
 from ecoimpact.instrumentation.background import Background
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call
 from ecoimpact.instrumentation.patch import Patcher
 from ecoimpact.instrumentation.report import failures
 from ecoimpact.instrumentation.stream import end_held
+from ecoimpact.labels import NO_LABELS, capped, current_labels, hashed
 from ecoimpact.providers import all_providers
 from ecoimpact.records.pipeline import BatchSink, Pipeline
 from ecoimpact.records.segments import LogWriter
@@ -35,6 +37,8 @@ class Context(NamedTuple):
 
     settings: Settings
     catalog: engine.Catalog
+    labels: Mapping[str, str] = NO_LABELS
+    """Those of the ``label()`` scopes around the call; the settings have others."""
 
     @property
     def request_stream_usage(self) -> bool:
@@ -42,6 +46,8 @@ class Context(NamedTuple):
 
 
 _DEFAULTS = Settings(methodology=engine.validate_methodology(config.DEFAULT_METHODOLOGY))
+_BUILT_IN = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
+_OF_THE_PIPELINE = ("log_dir", "exporters", "log_mode", "log_fsync")
 
 
 class Runtime:
@@ -52,6 +58,7 @@ class Runtime:
         self._patchers: dict[str, Patcher] = {}
         self._settings: Settings | None = None
         self._context = Context(_DEFAULTS, engine.catalog())
+        self._ambient_labels: Mapping[str, str] = NO_LABELS  # of the environment and the project's file
         self._pipeline: Pipeline | None = None
         self._drops: Counter[str] = Counter()
         self._background = Background(self._count_drop)
@@ -62,7 +69,8 @@ class Runtime:
         context = self._context
         if context.catalog is not engine.catalog():  # something was registered meanwhile
             context = self._context = Context(context.settings, engine.catalog())
-        return context
+        here = current_labels()
+        return context if not here else Context(context.settings, context.catalog, here)
 
     def impacts(self, call: Call) -> Impacts:
         return Impacts.deferred(functools.partial(_assess, call))
@@ -114,22 +122,30 @@ class Runtime:
         changes: dict[str, Any] = {
             name: config.parse(name, value, name) if value is not None else None for name, value in given.items()
         }
+        ambient_labels = self._ambient_labels
         if settings is None:
-            settings, changes = Settings(), {**config.from_surroundings(), **changes}
-        for name, default in (("exporters", ()), ("labels", {}), ("methodology", config.DEFAULT_METHODOLOGY)):
-            if name in changes and changes[name] is None:
-                changes[name] = default
+            surroundings = config.from_surroundings()
+            ambient_labels = surroundings.get("labels", NO_LABELS)
+            settings, changes = Settings(), {**surroundings, **changes}
+        if changes.get("labels") is not None:
+            changes["labels"] = {**ambient_labels, **changes["labels"]}
+        for name, value in changes.items():
+            if value is None:
+                changes[name] = _BUILT_IN[name]
         if changes.get("zone") is not None:
             changes["zone"] = engine.validate_zone(changes["zone"])
         settings = replace(settings, **changes)
         if not isinstance(settings.methodology, Methodology):
             settings = replace(settings, methodology=engine.validate_methodology(settings.methodology))
+        if settings.hash_labels and settings.hash_key is None:
+            raise ValueError(f"hash_labels needs a secret: set {config.HASH_KEY_VARIABLE}, or give hash_key")
         # Only now, with everything valid, does anything change.
         before = self._settings
-        moved = before is None or (settings.log_dir, settings.exporters) != (before.log_dir, before.exporters)
+        moved = before is None or any(getattr(settings, name) != getattr(before, name) for name in _OF_THE_PIPELINE)
         if moved or self._pipeline is None:
             self._replace_pipeline(settings)
         self._settings = settings
+        self._ambient_labels = ambient_labels
         self._context = Context(settings, engine.catalog())
 
     def _replace_pipeline(self, settings: Settings | None) -> None:
@@ -137,8 +153,8 @@ class Runtime:
         if settings is not None and (settings.log_dir is not None or settings.exporters):
             sinks: list[BatchSink | Exporter] = list(settings.exporters)
             if settings.log_dir is not None:
-                sinks.append(LogWriter(settings.log_dir))
-            self._pipeline = Pipeline(sinks, before_exit=self._end_calls)
+                sinks.append(LogWriter(settings.log_dir, fsync=settings.log_fsync == "batch"))
+            self._pipeline = Pipeline(sinks, before_exit=self._end_calls, synchronous=settings.log_mode == "sync")
         if old is not None:
             old.close()
             self._drops.update(old.drops())
@@ -217,17 +233,31 @@ def _assess(call: Call) -> Assessment:
         zone=context.settings.zone,
         methodology=context.settings.methodology,
         host=call.host,
+        started_at=inference.started_at,
     )
 
 
 def _record(call: Call) -> Record:
-    inference = call.inference()
+    assessment = _assess(call)
+    cost_usd = assessment.cost() if assessment.cost is not None else None
     return Record(
         id=uuid.uuid4().hex,
-        inference=inference,
-        assessment=_assess(call),
-        labels=call.context.settings.labels,
+        inference=call.inference(),
+        assessment=assessment,
+        labels=_labels(call.context),
+        cost_usd=cost_usd,
+        price_version=price_version() if cost_usd is not None else None,
     )
+
+
+def _labels(context: Context) -> Mapping[str, str]:
+    """The process's labels and the request's over them, within their number; those that hide behind a hash do so here."""
+    settings = context.settings
+    merged = capped({**settings.labels, **context.labels} if context.labels else settings.labels)
+    key = settings.hash_key
+    if key is None or not settings.hash_labels:
+        return merged
+    return {name: hashed(value, key) if name in settings.hash_labels else value for name, value in merged.items()}
 
 
 _runtime = Runtime()
@@ -244,6 +274,10 @@ def instrument(
     exporters: Iterable[Exporter] | None = UNSET,
     labels: Mapping[str, str] | None = UNSET,
     request_stream_usage: bool = UNSET,
+    log_mode: Literal["background", "sync"] | None = UNSET,
+    log_fsync: Literal["never", "batch"] | None = UNSET,
+    hash_labels: Iterable[str] | None = UNSET,
+    hash_key: str | bytes | None = UNSET,
 ) -> None:
     """Watch every provider SDK of this process, those imported later included, or only the ones named.
 
@@ -256,8 +290,13 @@ def instrument(
         methodology: an edition's name, or a :class:`~ecoimpact.types.Methodology`.
         log_dir: write one record per request here, as JSON Lines.
         exporters: callables that get each :class:`~ecoimpact.types.Record` on a background thread.
-        labels: put on every record.
+        labels: put on every record, over those of ``ECOIMPACT_LABELS`` and of the project's file.
         request_stream_usage: ask chat streams for exact token counts, and hide the extra chunk that brings them.
+        log_mode: ``"sync"`` writes each record before the call returns: for processes that may be frozen or ended at any
+            moment. The default is a thread in the background.
+        log_fsync: ``"batch"`` counts records as written once they are on the disk, not only with the operating system.
+        hash_labels: names of labels whose values are replaced, before anything is written or exported, by a keyed hash.
+        hash_key: the secret of that hash, 16 bytes or more; better given by ``ECOIMPACT_HASH_KEY``.
 
     Raises:
         ValueError: an unknown provider, zone or methodology (near matches are listed), or a value of the wrong kind.
@@ -269,6 +308,10 @@ def instrument(
         "exporters": exporters,
         "labels": labels,
         "request_stream_usage": request_stream_usage,
+        "log_mode": log_mode,
+        "log_fsync": log_fsync,
+        "hash_labels": hash_labels,
+        "hash_key": hash_key,
     }
     _runtime.instrument(providers, {name: value for name, value in given.items() if value is not UNSET})
 

@@ -246,8 +246,11 @@ class Phase:
 class Usage:
     """Token counts of one request, as the provider bills them.
 
-    ``input_tokens`` include ``cached_input_tokens``; ``output_tokens`` include ``reasoning_tokens``. ``estimated`` says
-    that the provider sent no count and ``output_tokens`` was derived from the length of what it generated.
+    ``input_tokens`` include ``cached_input_tokens`` (read from the provider's cache) and ``cache_write_tokens`` (written to
+    it); ``output_tokens`` include ``reasoning_tokens``. ``estimated`` says that the provider sent no count and
+    ``output_tokens`` was derived from the length of what it generated. ``service_tier`` is what the provider says it
+    served, where that is not its ordinary tier. ``priced_apart`` holds further parts that some providers bill on their
+    own, by the names of ``genai-prices``, such as ``("input_audio_tokens", 12)``.
     """
 
     input_tokens: Number | None = None
@@ -255,6 +258,9 @@ class Usage:
     cached_input_tokens: Number | None = None
     reasoning_tokens: Number | None = None
     estimated: bool = False
+    cache_write_tokens: Number | None = None
+    service_tier: str | None = None
+    priced_apart: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -760,6 +766,7 @@ class Record:
     assessment: Assessment
     labels: Mapping[str, str] = field(default_factory=dict)
     cost_usd: float | None = None
+    price_version: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         i, a = self.inference, self.assessment
@@ -775,9 +782,11 @@ class Record:
             "model": a.model.name if a.model else None,
             "input_tokens": usage.input_tokens,
             "cached_input_tokens": usage.cached_input_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
             "output_tokens": usage.output_tokens,
             "reasoning_tokens": usage.reasoning_tokens,
             "tokens_estimated": usage.estimated,
+            "service_tier": usage.service_tier,
             "latency_s": i.latency_s,
             "time_to_first_token_s": i.time_to_first_token_s,
             "stream": i.stream,
@@ -788,6 +797,7 @@ class Record:
             "data_version": a.data_version,
             **flat_figures(a),
             "cost_usd": self.cost_usd,
+            "price_version": self.price_version,
             "warnings": [w.code for w in a.warnings],
             "errors": [e.code for e in a.errors],
             "labels": dict(self.labels),

@@ -496,20 +496,6 @@ def test_an_explanation_ends_in_the_figures() -> None:
     assert "gwp_kgco2eq" in str(steps)
 
 
-def test_cost_needs_all_counts() -> None:
-    pytest.importorskip("genai_prices")
-    known = estimate("gpt-4o-mini", output_tokens=1_000_000, input_tokens=1_000_000, provider="openai").cost
-    assert known is not None
-    assert 0 < known < 100
-    assert estimate("gpt-4o-mini", output_tokens=10, provider="openai").cost is None
-    assert estimate("openai/gpt-oss-120b", output_tokens=10, input_tokens=1, provider="ollama").cost is None
-
-
-def test_cost_is_unknown_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "genai_prices", None)
-    assert estimate("gpt-4o-mini", output_tokens=10, input_tokens=10, provider="openai").cost is None
-
-
 # --- the package --------------------------------------------------------------------------------------------------------
 
 

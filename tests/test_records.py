@@ -134,6 +134,7 @@ def test_records_reach_the_log_and_every_exporter_in_order(log_dir: Path) -> Non
 def test_nothing_runs_before_the_first_put(log_dir: Path) -> None:
     pipeline = Pipeline([LogWriter(log_dir)])
     assert pipeline.flush(0)
+    assert isinstance(pipeline._builder, Worker)
     assert not pipeline._builder._running
     assert pipeline.close(0)
     assert not log_dir.exists()
@@ -257,6 +258,130 @@ def test_a_record_that_cannot_be_built_is_counted(
     assert pipeline.drops() == {"record-error": 2}
     assert [entry.levelname for entry in caplog.records] == ["WARNING"]
     assert "CANARY" not in caplog.text
+
+
+# --- without a thread in between ----------------------------------------------------------------------------------------
+
+
+def test_in_synchronous_mode_a_put_returns_when_its_record_is_written(log_dir: Path) -> None:
+    exported = threading.Event()
+    pipeline = Pipeline([LogWriter(log_dir), lambda _: exported.set()], synchronous=True)
+    pipeline.put(record)
+    assert ids(log_dir) == ["r0"]
+    assert exported.wait(LIMIT_S)  # exporters keep their threads
+    pipeline.put(lambda: None)
+    assert pipeline.close(LIMIT_S)
+    pipeline.put(record)
+    assert ids(log_dir) == ["r0"]
+    assert pipeline.drops() == {"closed": 1}
+
+
+def test_in_synchronous_mode_every_thread_finds_its_own_record_written(log_dir: Path) -> None:
+    pipeline = Pipeline([LogWriter(log_dir)], synchronous=True)
+    missing: list[str] = []
+
+    def work(thread: int) -> None:
+        for number in range(40):
+            name = f"{thread}-{number}"
+            pipeline.put(lambda name=name: replace(record(), id=name))  # type: ignore[misc]
+            if f'"id":"{name}"'.encode() not in segments(log_dir)[0].read_bytes():
+                missing.append(name)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert not missing
+    assert len(ids(log_dir)) == 320
+    assert pipeline.close(LIMIT_S)
+
+
+def test_in_synchronous_mode_a_put_may_interrupt_another(log_dir: Path) -> None:
+    """A finaliser or a signal handler may run in the middle of a delivery: it must neither wait for it nor get lost."""
+    pipeline = Pipeline([LogWriter(log_dir)], synchronous=True)
+
+    def build_and_put() -> Record:
+        pipeline.put(lambda: record(2))
+        assert not pipeline.flush(0)  # it would wait for itself
+        return record(1)
+
+    pipeline.put(build_and_put)
+    assert ids(log_dir) == ["r1", "r2"]
+    assert pipeline.close(LIMIT_S)
+
+
+def test_in_synchronous_mode_a_failing_sink_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def write_batch(self, _: Any) -> int:
+            raise SystemExit
+
+        def close(self) -> None: ...
+
+    pipeline = Pipeline([Broken()], synchronous=True)
+    pipeline.put(record)
+    pipeline.put(record)
+    assert pipeline.drops() == {"log-write-error": 2}
+    assert len(caplog.records) == 1
+    assert pipeline.close(LIMIT_S)
+
+
+def test_in_synchronous_mode_a_child_forked_in_the_middle_of_a_delivery_writes_its_own(log_dir: Path) -> None:
+    out = run(
+        """
+        pipeline = Pipeline([LogWriter(log_dir)], synchronous=True)
+        inside, go_on = threading.Event(), threading.Event()
+        def slow():
+            inside.set()
+            go_on.wait(60)
+            return build("parent")()
+        thread = threading.Thread(target=pipeline.put, args=(slow,))
+        thread.start()
+        inside.wait(60)
+        if (child := os.fork()) == 0:
+            pipeline.put(build("child"))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        go_on.set()
+        thread.join()
+        """,
+        log_dir,
+    )
+    assert out == "0\n"
+    assert sorted(ids(log_dir)) == ["child", "parent"]
+
+
+def test_what_follows_a_write_runs_on_a_thread_of_its_own_and_not_for_every_record() -> None:
+    calls: list[int] = []
+    called = threading.Event()
+
+    def after_write() -> None:
+        calls.append(threading.get_ident())
+        called.set()
+
+    pipeline = Pipeline([], synchronous=True, after_write=after_write, after_write_interval_s=3600)
+    for _ in range(100):
+        pipeline.put(record)
+    assert not calls  # it gathers
+    assert pipeline.flush(LIMIT_S)
+    assert called.is_set()
+    assert len(calls) == 1
+    assert calls[0] != threading.get_ident()
+    assert pipeline.close(LIMIT_S)
+    assert len(calls) == 1
+
+
+def test_what_fails_after_a_write_costs_no_record(log_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def after_write() -> None:
+        raise RuntimeError("secret")
+
+    pipeline = Pipeline([LogWriter(log_dir)], after_write=after_write)
+    pipeline.put(record)
+    assert pipeline.close(LIMIT_S)
+    assert ids(log_dir) == ["r0"]
+    assert pipeline.drops() == {}
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
 
 
 # --- sinks that misbehave -----------------------------------------------------------------------------------------------
@@ -775,6 +900,54 @@ def test_two_writers_in_one_directory_do_not_meet(log_dir: Path) -> None:
         writer.close()
     assert len(segments(log_dir)) == 2
     assert len(ids(log_dir)) == 10
+
+
+def test_with_fsync_a_batch_is_on_the_disk_before_it_counts(log_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    writer = LogWriter(log_dir, fsync=True)
+    for number in range(2):
+        assert writer.write_batch([record(number)]) == 0
+        assert synced[-1] == segments(log_dir)[0].stat().st_ino
+    folders = {segments(log_dir)[0].parent.stat().st_ino, log_dir.stat().st_ino}
+    assert folders <= set(synced)
+    synced.clear()
+    plain = LogWriter(log_dir)
+    assert plain.write_batch([record()]) == 0
+    assert not synced
+    writer.close()
+    plain.close()
+
+
+def test_a_disk_that_cannot_sync_is_told(
+    log_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    writer = LogWriter(log_dir, fsync=True)
+    assert writer.write_batch([record(0), record(1)]) == 2
+    assert writer.write_batch([record(2)]) == 1
+    assert len(caplog.records) == 1
+    writer.close()
+
+
+def test_a_folder_that_is_a_link_is_refused(log_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    log_dir.mkdir()
+    (log_dir / "2026-01-01").symlink_to(elsewhere)
+    writer = LogWriter(log_dir, now=lambda: MIDNIGHT)
+    assert writer.write_batch([record()]) == 1
+    assert not list(elsewhere.iterdir())
+    assert len(caplog.records) == 1
 
 
 # --- reading ------------------------------------------------------------------------------------------------------------

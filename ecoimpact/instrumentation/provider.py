@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ecoimpact.types import Usage
 
@@ -88,6 +88,25 @@ def length(item: Any, name: str) -> int:
     """The characters in a text field, 0 where there is none."""
     value = field(item, name)
     return len(value) if isinstance(value, str) else 0
+
+
+_ORDINARY_TIERS: Final = frozenset({"auto", "default", "standard"})
+
+
+def tier(value: Any) -> str | None:
+    """A service tier that is priced on its own, such as ``flex``; ``None`` for the ordinary one and for what is none."""
+    if isinstance(value, str) and value.isascii() and value.isidentifier() and len(value) <= 32:
+        return None if value in _ORDINARY_TIERS else value
+    return None
+
+
+def present(**counts: int | None) -> tuple[tuple[str, int], ...]:
+    """Those of the counts that there are any of.
+
+    >>> present(input_audio_tokens=3, output_audio_tokens=0, web_searches=None)
+    (('input_audio_tokens', 3),)
+    """
+    return tuple((name, number) for name, number in counts.items() if number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, length, text
+from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, length, present, text, tier
 from ecoimpact.providers._stainless import stainless_provider
 from ecoimpact.types import Usage
 
@@ -77,7 +77,16 @@ class MessageReader(Reader):
             output_tokens=None if output_tokens is None else output_tokens + extra_out,
             cached_input_tokens=cached,
             reasoning_tokens=self._latest("thinking_tokens", "output_tokens_details"),
+            cache_write_tokens=written,
+            service_tier=self._tier("service_tier") or self._tier("speed"),
+            priced_apart=present(
+                cache_write_1h_tokens=self._latest("ephemeral_1h_input_tokens", "cache_creation"),
+                web_searches=self._latest("web_search_requests", "server_tool_use"),
+            ),
         )
+
+    def _tier(self, name: str) -> str | None:
+        return tier(field(self._usage, name)) or tier(field(self._start_usage, name))
 
     def _latest(self, name: str, inside: str | None = None) -> int | None:
         """A count from the last usage that has it: a delta leaves out what did not change."""

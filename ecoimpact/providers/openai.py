@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, length, text
+from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, length, present, text, tier
 from ecoimpact.providers._stainless import stainless_provider
 from ecoimpact.types import Usage
 
@@ -17,6 +17,7 @@ class ChatReader(Reader):
     """``ChatCompletion`` and ``ChatCompletionChunk``."""
 
     _usage: Any = None
+    _tier: Any = None
 
     def feed(self, item: Any) -> bool:
         # The two items that nearly all are, read without a detour: a chunk with text, and a plain answer with its counts.
@@ -31,7 +32,7 @@ class ChatReader(Reader):
                     return False
             elif fields["object"] == "chat.completion" and count(usage, "completion_tokens") is not None:
                 self.response_model, self.response_id = text(item, "model"), text(item, "id")
-                self._usage, self.finished = usage, True
+                self._usage, self._tier, self.finished = usage, fields.get("service_tier"), True
                 return True
         except (AttributeError, KeyError, TypeError, ValueError):
             pass  # anything else
@@ -45,6 +46,7 @@ class ChatReader(Reader):
         usage = field(item, "usage")
         if usage is not None:
             self._usage = usage
+            self._tier = field(item, "service_tier")
             final = True
         choices = field(item, "choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -59,13 +61,24 @@ class ChatReader(Reader):
         return field(item, "usage") is not None and not field(item, "choices")
 
     def counts(self) -> Usage:
-        usage = self._usage
-        return Usage(
-            input_tokens=count(usage, "prompt_tokens"),
-            output_tokens=count(usage, "completion_tokens"),
-            cached_input_tokens=count(field(usage, "prompt_tokens_details"), "cached_tokens"),
-            reasoning_tokens=count(field(usage, "completion_tokens_details"), "reasoning_tokens"),
-        )
+        return _counts(self._usage, "prompt", "completion", self._tier)
+
+
+def _counts(usage: Any, input_name: str, output_name: str, service_tier: Any) -> Usage:
+    """The counts of both APIs, which differ in what they call the two directions."""
+    input_details, output_details = (field(usage, f"{name}_tokens_details") for name in (input_name, output_name))
+    return Usage(
+        input_tokens=count(usage, f"{input_name}_tokens"),
+        output_tokens=count(usage, f"{output_name}_tokens"),
+        cached_input_tokens=count(input_details, "cached_tokens"),
+        reasoning_tokens=count(output_details, "reasoning_tokens"),
+        cache_write_tokens=count(input_details, "cache_write_tokens"),
+        service_tier=tier(service_tier),
+        priced_apart=present(
+            input_audio_tokens=count(input_details, "audio_tokens"),
+            output_audio_tokens=count(output_details, "audio_tokens"),
+        ),
+    )
 
 
 def _characters(message: Any) -> int:
@@ -83,6 +96,7 @@ class ResponseReader(Reader):
     """``Response`` and the events of its stream."""
 
     _usage: Any = None
+    _tier: Any = None
 
     def feed(self, item: Any) -> bool:
         delta = field(item, "delta")
@@ -104,18 +118,13 @@ class ResponseReader(Reader):
         self.finished = status not in ("queued", "in_progress")
         self.pending = self.background and not self.finished
         self._usage = field(response, "usage")
+        self._tier = field(response, "service_tier")
         if self.finished and not self.characters and count(self._usage, "output_tokens") is None:
             self.characters = _output_characters(response)
         return self.finished
 
     def counts(self) -> Usage:
-        usage = self._usage
-        return Usage(
-            input_tokens=count(usage, "input_tokens"),
-            output_tokens=count(usage, "output_tokens"),
-            cached_input_tokens=count(field(usage, "input_tokens_details"), "cached_tokens"),
-            reasoning_tokens=count(field(usage, "output_tokens_details"), "reasoning_tokens"),
-        )
+        return _counts(self._usage, "input", "output", self._tier)
 
 
 def _output_characters(response: Any) -> int:

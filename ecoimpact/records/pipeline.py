@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from weakref import WeakSet
 
 from ecoimpact.records.forks import renew_in_child
-from ecoimpact.records.worker import Worker
+from ecoimpact.records.worker import Inline, Worker
 from ecoimpact.types import Exporter, Record
 
 logger = logging.getLogger("ecoimpact")
@@ -52,6 +52,9 @@ class Pipeline:
     the most. At the end of the process ``before_exit`` may put its last, and what is queued is written within
     ``EXIT_TIMEOUT_S``.
 
+    ``synchronous``: records are built and batch sinks written before ``put`` returns; exporters keep their threads.
+    ``after_write`` is called on a thread of its own, at most once in ``after_write_interval_s``, after a write.
+
     ``drops()`` reasons: ``queue-full``, ``record-error`` (the record could not be built), ``log-write-error``,
     ``exporter-error``, ``exporter-queue-full``, ``close-timeout`` (still queued when ``close`` gave up), ``closed``.
     """
@@ -63,6 +66,9 @@ class Pipeline:
         capacity: int = 10_000,
         flush_interval_s: float = 0.5,
         before_exit: Callable[[], object] = lambda: None,
+        synchronous: bool = False,
+        after_write: Callable[[], object] | None = None,
+        after_write_interval_s: float = 10.0,
     ) -> None:
         if capacity < 1 or flush_interval_s < 0:
             raise ValueError(f"a queue needs capacity >= 1 and flush_interval_s >= 0, got {capacity}, {flush_interval_s}")
@@ -84,16 +90,21 @@ class Pipeline:
                         on_full=partial(self._drops.add, "exporter-queue-full"),
                     )
                 )
-        self._builder: Worker[Build] = Worker(
-            self._build,
-            capacity=capacity,
-            linger_s=flush_interval_s,
-            on_full=partial(self._drops.add, "queue-full"),
-            followers=self._lanes,
+        self._after_write: Worker[None] | None = None
+        if after_write is not None:
+            self._after_write = Worker(
+                partial(self._notify, after_write), capacity=2, linger_s=after_write_interval_s, on_full=_nothing
+            )
+        followers: list[Worker[Any]] = [*self._lanes, *([self._after_write] if self._after_write is not None else [])]
+        on_full = partial(self._drops.add, "queue-full")
+        self._builder: Worker[Build] | Inline[Build] = (
+            Inline(self._build, capacity=capacity, on_full=on_full)
+            if synchronous
+            else Worker(self._build, capacity=capacity, linger_s=flush_interval_s, on_full=on_full, followers=followers)
         )
-        self._workers: list[Worker[Any]] = [self._builder, *self._lanes]  # in the order in which a record passes
+        self._workers: list[Worker[Any] | Inline[Any]] = [self._builder, *followers]  # in the order of a record's way
         _pipelines.add(self)
-        _arrange_multiprocessing()
+        _arrange_children()
 
     def put(self, build: Build) -> None:
         """Queue one finished request. Never blocks, never raises; callable from anywhere, ``__del__`` included."""
@@ -147,6 +158,12 @@ class Pipeline:
         for lane in self._lanes:
             for record in records:
                 lane.put(record)
+        if records and self._after_write is not None:
+            self._after_write.put(None)
+
+    def _notify(self, after_write: Callable[[], object], _: list[None]) -> None:
+        with self._guard("after-write-error", 0, after_write):
+            after_write()
 
     def _export(self, exporter: Exporter, records: list[Record]) -> None:
         for record in records:
@@ -164,11 +181,17 @@ class Pipeline:
                 self._warned.add((reason, id(sink)))
                 with contextlib.suppress(Exception):  # a logging handler of the host may raise as well
                     logger.warning(
-                        "ecoimpact lost a record (%s): %s raised %s; more losses are only counted, see ecoimpact.drops()",
+                        "ecoimpact lost a record (%s): %s raised %s; more losses are only counted, see ecoimpact.drops()"
+                        if at_stake
+                        else "ecoimpact (%s): %s raised %s",
                         reason,
                         "building it" if sink is None else getattr(sink, "__qualname__", type(sink).__qualname__),
                         type(error).__name__,  # never its message, which may hold content
                     )
+
+
+def _nothing() -> None:
+    """What was to be noticed is noticed already."""
 
 
 class _Drops:
@@ -192,25 +215,30 @@ class _Drops:
             return dict(self._counts)
 
 
-# The end of the process. Children of multiprocessing skip atexit and run the finalisers of their own module instead, which
-# they clear right after the fork, before the functions registered with register_after_fork run.
+# The end of the process. Children that leave by os._exit skip atexit. Those of multiprocessing run its finalisers before,
+# which they clear right after the fork, ahead of the functions registered with register_after_fork; billiard's processes
+# share both registries with it. The pool of celery runs neither, and has a signal for it.
 
 _pipelines: WeakSet[Pipeline] = WeakSet()
 _arranged: list[ModuleType] = []
 
 
-def _flush_all() -> None:
+def _flush_all(**_: object) -> None:
     deadline = time.monotonic() + EXIT_TIMEOUT_S
     for pipeline in list(_pipelines):
         pipeline.flush_at_exit(deadline - time.monotonic())
 
 
-def _arrange_multiprocessing() -> None:
+def _arrange_children() -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None and util not in _arranged:
         _arranged.append(util)
         util.register_after_fork(_pipelines, _finalise_child)
         _finalise_child(_pipelines)
+    signals = sys.modules.get("celery.signals")
+    if signals is not None and signals not in _arranged and hasattr(signals, "worker_process_shutdown"):
+        _arranged.append(signals)
+        signals.worker_process_shutdown.connect(_flush_all, weak=False)
 
 
 def _finalise_child(_: object) -> None:
@@ -219,4 +247,4 @@ def _finalise_child(_: object) -> None:
 
 atexit.register(_flush_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_arrange_multiprocessing)  # multiprocessing may be imported after the pipeline was made
+    os.register_at_fork(before=_arrange_children)  # both may be imported after the pipeline was made

@@ -59,6 +59,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field(
         "cached_input_tokens", "integer", "tokens", "Part of the prompt that came from the provider's cache", nullable=True
     ),
+    Field("cache_write_tokens", "integer", "tokens", "Part of the prompt that was written to that cache", nullable=True),
     Field("output_tokens", "integer", "tokens", "All that was generated, reasoning included", nullable=True),
     Field("reasoning_tokens", "integer", "tokens", "Part of the output that was generated unseen", nullable=True),
     Field(
@@ -66,6 +67,13 @@ FIELDS: Final[tuple[Field, ...]] = (
         "boolean",
         "",
         "True when the provider sent no count, and it was estimated from the answer's length",
+    ),
+    Field(
+        "service_tier",
+        "string",
+        "",
+        "Tier that the provider served it in, such as `flex`; null for the ordinary one",
+        nullable=True,
     ),
     Field("latency_s", "number", "s", "From sending the request to the end of its answer", nullable=True),
     Field("time_to_first_token_s", "number", "s", "From sending the request to the first streamed piece", nullable=True),
@@ -76,7 +84,14 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("methodology", "string", "", "Edition that the figures were computed with"),
     Field("data_version", "string", "", "Version of the tables that the figures were computed with"),
     *_figures(),
-    Field("cost_usd", "number", "USD", "Price of the request", nullable=True),
+    Field(
+        "cost_usd",
+        "number",
+        "USD",
+        "Price of the request on its day, by list; needs the extra `cost`; of estimated tokens where they are",
+        nullable=True,
+    ),
+    Field("price_version", "string", "", "Price table: package and version, or the day of its update", nullable=True),
     Field("warnings", "array of strings", "", "Codes of what makes the figures less certain"),
     Field("errors", "array of strings", "", "Codes of why there are no figures"),
     Field("labels", "object", "", "Labels that the program put on the request: text by name"),

@@ -7,6 +7,7 @@ batch is one ``write`` of whole lines; after a failure the segment ends with a w
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -40,6 +41,9 @@ class LogWriter:
     A new segment begins when the day changes, when the next batch would exceed ``max_segment_bytes``, in a forked child,
     and after a failed write. A full disk, a read-only or a deleted directory costs the records of that batch and one
     warning; the next batch tries again.
+
+    ``fsync``: each batch is on the disk, not only with the operating system, before it counts as written. What is then
+    still lost when the machine itself fails is what the disk says is written and is not.
     """
 
     def __init__(
@@ -47,9 +51,11 @@ class LogWriter:
         log_dir: str | os.PathLike[str],
         *,
         max_segment_bytes: int = MAX_SEGMENT_BYTES,
+        fsync: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.log_dir = Path(log_dir).absolute()  # the program may change its working directory
+        self._fsync = fsync
         self._max_segment_bytes = max_segment_bytes
         self._now = now
         self._segment: _Segment | None = None
@@ -93,6 +99,8 @@ class LogWriter:
             self._discard()
             self._warn(error)
             return len(lines) - written
+        if self._fsync:
+            segment.sync()
         return 0
 
     def _segment_for(self, size: int) -> _Segment:
@@ -107,8 +115,13 @@ class LogWriter:
         self.log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self.log_dir / day
         folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         name = f"{moment:%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         self._segment = _Segment(folder / name, day)
+        if self._fsync:
+            for parent in (folder, self.log_dir):  # else a crash may leave a file that no directory knows
+                _sync_directory(parent)
         return self._segment
 
     def _discard(self) -> None:
@@ -170,6 +183,9 @@ class _Segment:
                 os.ftruncate(self._fd, self.size)
         return whole.count(b"\n")
 
+    def sync(self) -> None:
+        os.fsync(self._fd)
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             if self._is_ours(os.fstat(self._fd)):
@@ -177,6 +193,16 @@ class _Segment:
 
     def _is_ours(self, status: os.stat_result) -> bool:
         return (status.st_dev, status.st_ino) == self._identity
+
+
+def _sync_directory(path: Path) -> None:
+    if os.name == "nt":
+        return  # Windows opens no directories
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _lines(records: Iterable[Record]) -> tuple[list[bytes], int]:

@@ -1,4 +1,4 @@
-"""A bounded queue with one background thread behind it.
+"""A bounded queue with one background thread behind it; and the same without a thread, for who must not wait for one.
 
 Rules that hold in this file:
 
@@ -177,3 +177,64 @@ class Worker(Generic[T]):
                     return item
                 batch.append(item)
         return None
+
+
+class Inline(Generic[T]):
+    """A :class:`Worker` without a thread: ``put`` returns when its item is delivered. For processes that may be frozen or
+    ended at any moment, such as serverless functions and children that leave by ``os._exit``.
+
+    A put that interrupts a delivery in its own thread (a finaliser, a signal handler) leaves its item to that delivery.
+    """
+
+    def __init__(self, deliver: Callable[[list[T]], None], *, capacity: int, on_full: Callable[[], None]) -> None:
+        self._deliver = deliver
+        self._capacity = capacity
+        self._on_full = on_full
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        self._queue: deque[T] = deque()
+        self._lock = threading.RLock()  # entered again by a put that interrupts its own thread, which then sees _busy
+        self._busy = False
+
+    def put(self, item: T) -> None:
+        """Deliver ``item``, after those that other threads are delivering. Never raises."""
+        if len(self._queue) >= self._capacity:  # only a storm of interruptions gets here
+            self._on_full()
+            return
+        self._queue.append(item)
+        self._drain()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait for the deliveries of other threads; whether they were done within ``timeout_s``."""
+        if not self._lock.acquire(timeout=max(timeout_s, 0.0)):
+            return False
+        try:
+            if self._busy:
+                return False  # a sink that flushes would wait for itself
+        finally:
+            self._lock.release()
+        self._drain()
+        return True
+
+    def stop(self) -> list[T]:
+        """What is still queued: nothing, but for what a delivery is at right now."""
+        left, self._queue = self._queue, deque()
+        return list(left)
+
+    def deliver_at_once(self) -> None:
+        """It does so already."""
+
+    def _drain(self) -> None:
+        while self._queue:
+            with self._lock:
+                if self._busy:
+                    return
+                self._busy = True
+                try:
+                    batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_SIZE))]
+                    if batch:
+                        self._deliver(batch)
+                finally:
+                    self._busy = False

@@ -134,8 +134,45 @@ def test_running_totals_are_replaced_not_added() -> None:
     for event in p.message_events():
         reader.feed(event)
     assert reader.usage() == Usage(
-        input_tokens=2065, output_tokens=317, cached_input_tokens=2048, reasoning_tokens=200, estimated=False
+        input_tokens=2065, output_tokens=317, cached_input_tokens=2048, reasoning_tokens=200, cache_write_tokens=5
     )
+
+
+def test_what_is_priced_apart_is_kept_apart() -> None:
+    chat, responses, messages = ChatReader(), ResponseReader(), MessageReader()
+    usage = {
+        **p.CHAT_USAGE,
+        "prompt_tokens_details": {"cached_tokens": 2, "audio_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 4},
+    }
+    chat.feed({**p.chat(usage=usage), "service_tier": "flex"})
+    assert chat.usage().service_tier == "flex"
+    assert dict(chat.usage().priced_apart) == {"input_audio_tokens": 3, "output_audio_tokens": 4}
+    responses.feed({**p.response(), "service_tier": "default"})
+    assert responses.usage().service_tier is None
+    usage = {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "cache_creation_input_tokens": 100,
+        "cache_creation": {"ephemeral_5m_input_tokens": 60, "ephemeral_1h_input_tokens": 40},
+        "server_tool_use": {"web_search_requests": 2},
+        "service_tier": "batch",
+    }
+    messages.feed({"type": "message", "id": "m", "model": "claude", "content": [], "usage": usage})
+    assert messages.usage() == Usage(
+        input_tokens=110,
+        output_tokens=5,
+        cache_write_tokens=100,
+        service_tier="batch",
+        priced_apart=(("cache_write_1h_tokens", 40), ("web_searches", 2)),
+    )
+
+
+@pytest.mark.parametrize("odd", ["", "a" * 33, "two words", "né", 7, None, ["flex"], "\x1b[31m"])
+def test_a_tier_that_is_none_is_left_out(odd: Any) -> None:
+    reader = ChatReader()
+    reader.feed({**p.chat(), "service_tier": odd})
+    assert reader.usage().service_tier is None
 
 
 def test_every_provider_says_what_it_is() -> None:
