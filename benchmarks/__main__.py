@@ -7,11 +7,12 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import estimate, import_time, memory, overhead
+from benchmarks import estimate, import_time, log_index, memory, overhead
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("openai", "anthropic", "ecologits", "sentry-sdk", "opentelemetry-instrumentation-openai-v2", "wrapt")
@@ -40,20 +41,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, no peers: only to see that everything runs")
     parser.add_argument("--print", action="store_true", dest="print_only", help="print the tables, leave the page alone")
+    parser.add_argument("--only", nargs="+", metavar="TABLE", help="these tables, such as: overhead memory index")
     arguments = parser.parse_args()
     quick = arguments.quick
 
     def progress(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    tables = {"machine": machine()}
-    tables["overhead"] = overhead.table(rounds=2 if quick else 30, peers=not quick, progress=progress)
-    progress("estimate")
-    tables["estimate"] = estimate.table(rounds=2 if quick else 40)
-    progress("import time")
-    tables["import"] = import_time.table(rounds=1 if quick else 15)
-    progress("memory")
-    tables["memory"] = memory.table(calls=200 if quick else 100_000)
+    sizes = (2_000,) if quick else (100_000, 1_000_000, 10_000_000)
+    benchmarks: dict[str, Callable[[], str]] = {
+        "machine": machine,
+        "overhead": lambda: overhead.table(rounds=2 if quick else 30, peers=not quick, progress=progress),
+        "estimate": lambda: estimate.table(rounds=2 if quick else 40),
+        "import": lambda: import_time.table(rounds=1 if quick else 15),
+        "memory": lambda: memory.table(calls=200 if quick else 1_000_000),
+        "index": lambda: log_index.table(sizes, rounds=1 if quick else 7, progress=progress),
+    }
+    tables = {}
+    for name in arguments.only or benchmarks:
+        if name not in benchmarks:
+            parser.error(f"no table {name!r}; there are {', '.join(benchmarks)}")
+        progress(name)
+        tables[name] = benchmarks[name]()
     for name, table in tables.items():
         print(f"\n## {name}\n\n{table}" if arguments.print_only or quick else f"{name}: done")
     if not (arguments.print_only or quick):

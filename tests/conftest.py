@@ -9,8 +9,12 @@ from pathlib import Path
 
 import certifi
 import pytest
+from hypothesis import settings
 
 FORBID_SKIPS = bool(os.environ.get("ECOIMPACT_FORBID_SKIPS"))
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no bug
+settings.load_profile("untimed")
 
 for name in [*os.environ]:
     if name.startswith(("OPENAI_", "ANTHROPIC_", "ECOIMPACT_", "AWS_")) or name.lower().endswith("_proxy"):

@@ -957,15 +957,15 @@ def test_a_reader_skips_and_counts_what_is_no_record(log_dir: Path) -> None:
     day = log_dir / "2026-01-01"
     day.mkdir(parents=True)
     good = to_json(record().to_dict())
-    junk = ["", "not json", "[1]", '{"a":1}', "[" * 100_000, "x" * (3 * MAX_LINE_BYTES + 5), '"\xff"']
-    (day / "a.jsonl").write_text("\n".join([good, *junk, good, good[:40]]), encoding="latin-1")
+    junk = ["not json", "[1]", '{"a":1}', "[" * 100_000, "x" * (3 * MAX_LINE_BYTES + 5), '"\xff"']
+    (day / "a.jsonl").write_text("\n".join([good, "", *junk, " " * 40, good, good[:40]]), encoding="latin-1")
     (day / "b.jsonl").write_text("")
     (day / "notes.txt").write_text("not a segment")
     (day / "c.jsonl").symlink_to(day / "a.jsonl")
     (day / "d.jsonl").mkdir()
     reader = read_records(log_dir)
     assert [item["id"] for item in reader] == ["r0", "r0"]
-    assert reader.skipped == len(junk) + 1
+    assert reader.skipped == len(junk) + 1  # blank lines are where records were deleted
 
 
 def test_reading_goes_by_day_and_time(log_dir: Path) -> None:

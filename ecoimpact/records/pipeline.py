@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -28,6 +29,7 @@ from ecoimpact.types import Exporter, Record
 logger = logging.getLogger("ecoimpact")
 
 EXIT_TIMEOUT_S = 2.0
+FLUSH_INTERVAL_S = 0.1
 
 Build: TypeAlias = Callable[[], Record | None]
 """Makes the record, on the background thread; ``None`` when there is nothing to record."""
@@ -64,7 +66,7 @@ class Pipeline:
         sinks: Iterable[BatchSink | Exporter],
         *,
         capacity: int = 10_000,
-        flush_interval_s: float = 0.5,
+        flush_interval_s: float = FLUSH_INTERVAL_S,
         before_exit: Callable[[], object] = lambda: None,
         synchronous: bool = False,
         after_write: Callable[[], object] | None = None,
@@ -231,6 +233,8 @@ def _flush_all(**_: object) -> None:
 
 def _arrange_children() -> None:
     util = sys.modules.get("multiprocessing.util")
+    if util is None and "billiard" in sys.modules:  # which loads it in the child, when it is too late
+        util = importlib.import_module("multiprocessing.util")
     if util is not None and util not in _arranged:
         _arranged.append(util)
         util.register_after_fork(_pipelines, _finalise_child)

@@ -1,0 +1,516 @@
+"""What the log adds up to: the one thing that reports, budgets and dashboards read.
+
+Rules that hold in this file: figures come from the roll-ups of the index, never from records, so that a report takes as
+long for a million requests as for a thousand; what nobody knows is ``None`` and counted, never zero; dimensions are an
+enumeration, values are bound, and the connection cannot write. All times are UTC.
+"""
+
+# ruff: noqa: S608 - what is put into statements are names of columns, all of them constants
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final, NamedTuple
+
+from ecoimpact.records.buckets import (
+    DAY,
+    END_OF_TIME,
+    HOUR,
+    MONTH,
+    START_OF_TIME,
+    Stretch,
+    hour_of,
+    moment_of,
+    stretches,
+    text_of,
+)
+from ecoimpact.records.folding import COUNTS, SUMS, TOKENS, Sums, add_up
+from ecoimpact.records.index import Index
+from ecoimpact.records.listing import open_segment
+from ecoimpact.records.names import EVERYTHING, clean_text
+from ecoimpact.records.store import SUM_COLUMNS
+from ecoimpact.types import CRITERIA, Range
+
+DIMENSIONS: Final = ("model", "provider", "endpoint", "zone", "methodology", "day", "hour", "month", "label:KEY")
+"""What a report can be grouped by; ``KEY`` stands for the name of a label."""
+
+_OF_SERIES: Final = ("model", "provider", "endpoint", "zone", "methodology")
+_LEVELS: Final = {"hour": HOUR, "day": DAY, "month": MONTH}
+_LABEL: Final = "label:"
+
+FORECAST_DAYS: Final = 28
+"""How many of the last days a forecast takes the mean of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over requests. Totals can be added.
+
+    ``not_ok`` requests ended otherwise than ``ok``; ``unestimated`` ones have no figure at all, ``unpriced`` ones no price;
+    for ``tokens_estimated`` the provider sent no count, and for ``tokens_unknown`` nobody knows the output tokens.
+    ``timed`` requests have a latency, and ``mean_latency_s`` is theirs, in seconds. The impacts are in the units of
+    ``types.CRITERIA``: kWh, kgCO2eq, kgSbeq, MJ, L; their ends are the sums of the ends, ``central`` is the midpoint. They
+    and ``cost_usd`` cover the requests that have such a figure, and are ``None`` where none has.
+    """
+
+    requests: int = 0
+    not_ok: int = 0
+    unestimated: int = 0
+    unpriced: int = 0
+    tokens_estimated: int = 0
+    tokens_unknown: int = 0
+    timed: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    mean_latency_s: float | None = None
+    cost_usd: float | None = None
+    energy: Range | None = None
+    gwp: Range | None = None
+    adpe: Range | None = None
+    pe: Range | None = None
+    wcf: Range | None = None
+
+    def __add__(self, other: object) -> Totals:
+        if not isinstance(other, Totals):
+            return NotImplemented
+        sums = {name: _plus(getattr(self, name), getattr(other, name)) for name in _ADDED}
+        timed, latency_s = self.timed + other.timed, _plus(self._latency_s(), other._latency_s())
+        return Totals(**sums, mean_latency_s=None if latency_s is None else latency_s / timed)
+
+    def __mul__(self, factor: float) -> Totals:
+        """As many times over; counts are rounded. ``factor`` is no less than zero."""
+        counts = {name: round(getattr(self, name) * factor) for name in (*COUNTS, *TOKENS)}
+        amounts = {name: getattr(self, name) for name in _ADDED if name not in counts}
+        scaled: dict[str, Any] = {name: None if value is None else value * factor for name, value in amounts.items()}
+        return Totals(**counts, **scaled, mean_latency_s=self.mean_latency_s)
+
+    def _latency_s(self) -> float | None:
+        return None if self.mean_latency_s is None else self.mean_latency_s * self.timed
+
+
+_ADDED: Final = tuple(field.name for field in fields(Totals) if field.name != "mean_latency_s")
+EMPTY: Final = Totals()
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What is counted; every part is optional.
+
+    ``since`` (inclusive) and ``until`` (exclusive) are aware. They hold to the hour, with ``label`` (its key and its value)
+    to the day, and what is finer is rounded outwards. ``label=("team", "(none)")`` means requests without that label.
+
+    Raises:
+        ValueError: a time has no time zone.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    model: str | None = None
+    provider: str | None = None
+    endpoint: str | None = None
+    label: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for moment in (self.since, self.until):
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError(f"a period needs times with a time zone, got {moment.isoformat()}")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One line of a report. ``key`` is ``(none)`` for requests without the label, ``(unknown)`` where a record is silent,
+    and ``(other)`` for what is beyond the number of names that an index keeps."""
+
+    key: str
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Totals by ``by``, and over all.
+
+    ``since`` and ``until`` are the period that is covered, after rounding; ``None`` is open. Groups of time are in its
+    order, all others by energy, then by requests, falling. ``first`` and ``last`` are the hours (with a label the days) of
+    the first and the last request. ``error_codes`` say why requests have no figures, ``warning_codes`` what makes them less
+    certain: they are counted by day, for the whole days that the period touches, and not by label (empty then).
+    ``skipped_lines`` are the torn or foreign lines in the whole log.
+    """
+
+    by: str
+    since: datetime | None
+    until: datetime | None
+    groups: tuple[Group, ...]
+    total: Totals
+    first: datetime | None
+    last: datetime | None
+    editions: tuple[str, ...]
+    error_codes: dict[str, int]
+    warning_codes: dict[str, int]
+    skipped_lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a month comes to: ``so_far`` and, for the ``days_left``, as much a day as in the mean of the ``days_seen``."""
+
+    month: str
+    so_far: Totals
+    expected: Totals
+    days_seen: int
+    days_left: float
+
+
+# --- asking -------------------------------------------------------------------------------------------------------------
+
+
+def report(index: Index, by: str = "model", where: Where = Where()) -> Report:
+    """Totals by one of ``DIMENSIONS``.
+
+    Raises:
+        ValueError: there is no such dimension or label, or the combination is not kept: hours with a label, two labels.
+    """
+    return index.read(lambda connection: _Asked(connection, where, by).report())
+
+
+def total(index: Index, where: Where = Where()) -> Totals:
+    """The sum over all requests that ``where`` lets through.
+
+    Raises:
+        ValueError: no request has a label of that name.
+    """
+    return index.read(lambda connection: _Asked(connection, where).total())
+
+
+def recent(index: Index, limit: int = 50) -> list[dict[str, Any]]:
+    """The newest records, newest first, as they stand in the log. At most the last 5 000 can be had."""
+    found = index.read(
+        lambda connection: connection.execute(
+            "SELECT folder.name, segment.name, recent.offset, recent.length FROM recent "
+            "JOIN segment ON segment.id = recent.segment JOIN folder ON folder.id = segment.folder "
+            "ORDER BY recent.time DESC, folder.name DESC, segment.name DESC, recent.offset DESC LIMIT ?",
+            (max(limit, 0),),
+        ).fetchall()
+    )
+    wanted: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+    for place, (folder, name, offset, length) in enumerate(found):
+        wanted.setdefault((folder, name), []).append((offset, length, place))
+    records: dict[int, dict[str, Any]] = {}
+    for (folder, name), lines in wanted.items():
+        try:
+            with open_segment(index.log_dir / folder / name) as file:
+                for offset, length, place in lines:
+                    file.seek(offset)
+                    record = json.loads(file.read(length))
+                    if isinstance(record, dict):
+                        records[place] = record
+        except (OSError, ValueError, RecursionError):  # deleted or rewritten since the last refresh
+            continue
+    return [records[place] for place in sorted(records)]
+
+
+def label_keys(index: Index) -> dict[str, int]:
+    """The names of the labels in the log, and how many values each has."""
+    return index.read(_label_keys)
+
+
+def forecast(index: Index, where: Where = Where(), *, now: datetime) -> Forecast | None:
+    """What the month of ``now`` comes to. The period of ``where`` is not looked at.
+
+    The mean is that of whole days before today, at most the last 28, from the first request on.
+    ``None`` where not even one was seen.
+    """
+    now = now.astimezone(UTC)
+    today = datetime.combine(now.date(), time(), UTC)
+    start = today.replace(day=1)
+    end = _next_month(start)
+
+    def within(since: datetime | None, until: datetime | None) -> Where:
+        return Where(since, until, where.model, where.provider, where.endpoint, where.label)
+
+    def ask(connection: sqlite3.Connection) -> Forecast | None:
+        first, _ = _Asked(connection, within(None, today)).ends()
+        if first is None:
+            return None
+        first_whole_day = datetime.combine(first.date(), time(), UTC)
+        if first.hour:
+            first_whole_day += timedelta(days=1)
+        seen_since = max(first_whole_day, today - timedelta(days=FORECAST_DAYS))
+        days_seen = (today - seen_since).days
+        if days_seen < 1:
+            return None
+        so_far = _Asked(connection, within(start, today + timedelta(days=1))).total()
+        seen = _Asked(connection, within(seen_since, today)).total()
+        days_left = (end - now) / timedelta(days=1)
+        return Forecast(f"{start:%Y-%m}", so_far, so_far + seen * (days_left / days_seen), days_seen, days_left)
+
+    return index.read(ask)
+
+
+_AGO: Final = re.compile(r"(\d{1,6})([dh])")
+_PLAIN_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def parse_moment(text: str, *, now: datetime, end: bool = False) -> datetime:
+    """A point in time as people write it, in UTC.
+
+    A date, ``today``, ``yesterday`` or ``month`` is its start; with ``end`` it is its end, because ``--until 2026-11-30``
+    means that day too. ``7d`` and ``24h`` are that long ago. A time without a zone is UTC.
+
+    Raises:
+        ValueError: it is none of these.
+
+    >>> now = datetime(2026, 11, 22, 13, 5, tzinfo=UTC)
+    >>> for text in ("2026-11-01", "2026-11-01T10:00+01:00", "24h", "yesterday", "month"):
+    ...     print(parse_moment(text, now=now).isoformat())
+    2026-11-01T00:00:00+00:00
+    2026-11-01T09:00:00+00:00
+    2026-11-21T13:05:00+00:00
+    2026-11-21T00:00:00+00:00
+    2026-11-01T00:00:00+00:00
+    >>> parse_moment("2026-11-30", now=now, end=True).isoformat()
+    '2026-12-01T00:00:00+00:00'
+    """
+    now = now.astimezone(UTC)
+    today = datetime.combine(now.date(), time(), UTC)
+    word = text.strip().lower()
+    try:
+        if ago := _AGO.fullmatch(word):
+            return now - (timedelta(days=int(ago[1])) if ago[2] == "d" else timedelta(hours=int(ago[1])))
+        if word == "month":
+            start = today.replace(day=1)
+            return _next_month(start) if end else start
+        if word in ("today", "yesterday") or _PLAIN_DATE.fullmatch(word):
+            days = {"today": today, "yesterday": today - timedelta(days=1)}
+            start = days[word] if word in days else datetime.fromisoformat(word).replace(tzinfo=UTC)
+            return start + timedelta(days=1) if end else start
+        moment = datetime.fromisoformat(text.strip())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is no point in time: use a date such as 2026-11-01, a time such as 2026-11-01T10:00 (UTC) or "
+            "2026-11-01T10:00+01:00, 7d or 24h for that long ago, today, yesterday, or month"
+        ) from None
+
+
+def _next_month(start: datetime) -> datetime:
+    return (start + timedelta(days=31)).replace(day=1)
+
+
+# --- answering ----------------------------------------------------------------------------------------------------------
+
+
+class _Labels(NamedTuple):
+    """Labels as an expression for ``IN (...)``, and what is bound in it."""
+
+    sql: str
+    bound: tuple[Any, ...]
+
+
+class _Asked:
+    """One question: the period that it covers, in hours, and the rows of the roll-ups in it."""
+
+    def __init__(self, connection: sqlite3.Connection, where: Where, by: str = "model") -> None:
+        self._connection = connection
+        self._where = where
+        self._by = _checked(by)
+        hours = 24 if where.label or by.startswith(_LABEL) else 1  # labels are rolled up by day
+        self._since = START_OF_TIME if where.since is None else _floor(where.since, hours)
+        self._until = END_OF_TIME if where.until is None else _ceiling(where.until, hours)
+        self._labels = self._labels_of(where.label)
+        parts = {name: getattr(where, name) for name in ("model", "provider", "endpoint")}
+        given = {name: clean_text(value) for name, value in parts.items() if value is not None}
+        self._series = (
+            f"AND series IN (SELECT id FROM series WHERE {' AND '.join(f'{n} = ?' for n in given)})" if given else ""
+        )
+        self._of_series = tuple(given.values())
+
+    def report(self) -> Report:
+        by = self._by
+        series = self._sums("series", self._labels)
+        total = _total(series.values())
+        if by in _OF_SERIES:
+            groups = self._by_series(series, by)
+        elif by in _LEVELS:
+            groups = self._by_time(by)
+        else:
+            groups = self._by_label(by.removeprefix(_LABEL))
+        first, last = self.ends()
+        return Report(
+            by=by,
+            since=None if self._where.since is None else moment_of(self._since),
+            until=None if self._where.until is None else moment_of(self._until),
+            groups=groups,
+            total=total,
+            first=first,
+            last=last,
+            editions=self._editions(series),
+            error_codes=self._codes("error"),
+            warning_codes=self._codes("warning"),
+            skipped_lines=self._connection.execute("SELECT coalesce(sum(skipped + torn), 0) FROM segment").fetchone()[0],
+        )
+
+    def total(self) -> Totals:
+        return _total(self._sums("series", self._labels).values())
+
+    def ends(self) -> tuple[datetime | None, datetime | None]:
+        """The hour, with a label the day, of the first and of the last request."""
+        level, hours = (DAY, 24) if self._where.label else (HOUR, 1)
+        ends = []
+        for order in ("ASC", "DESC"):
+            found = self._connection.execute(
+                f"SELECT bucket FROM rollup WHERE level = ? AND label IN ({self._labels.sql}) "
+                f"AND bucket >= ? AND bucket < ? {self._series} ORDER BY bucket {order} LIMIT 1",
+                (level, *self._labels.bound, self._since // hours, self._until // hours, *self._of_series),
+            ).fetchone()
+            ends.append(None if found is None else moment_of(found[0] * hours))
+        return ends[0], ends[1]
+
+    def _by_series(self, series: dict[int, Sums], name: str) -> tuple[Group, ...]:
+        names = dict(self._connection.execute(f"SELECT id, {name} FROM series"))
+        return _ranked((names[number], sums) for number, sums in series.items())
+
+    def _by_time(self, name: str) -> tuple[Group, ...]:
+        if name == "hour" and self._where.label:
+            raise ValueError("labels are counted by day, not by hour: leave the label out, or take by='day'")
+        sums: dict[str, list[Sums]] = {}
+        for stretch in stretches(self._since, self._until, largest=_LEVELS[name]):
+            for bucket, *row in self._rows("bucket", stretch, self._labels):
+                sums.setdefault(text_of(stretch.level, bucket)[: _WIDTHS[name]], []).append(tuple(row))
+        return tuple(Group(text, _total(rows)) for text, rows in sorted(sums.items()))
+
+    def _by_label(self, key: str) -> tuple[Group, ...]:
+        labels = self._labels
+        if self._where.label is None:
+            self._check_key(key)
+            labels = _Labels("SELECT id FROM label WHERE key = ?", (clean_text(key),))
+        elif self._where.label[0] != key:
+            raise ValueError(
+                f"labels are counted one by one: a report by {key!r} cannot be filtered by {self._where.label[0]!r}"
+            )
+        values = dict(self._connection.execute("SELECT id, value FROM label WHERE key = ?", (clean_text(key),)))
+        return _ranked((values[number], sums) for number, sums in self._sums("label", labels).items())
+
+    def _sums(self, column: str, labels: _Labels) -> dict[int, Sums]:
+        """The sums by a column of numbers, over all stretches."""
+        found: dict[int, list[Sums]] = {}
+        for stretch in stretches(self._since, self._until):
+            for number, *row in self._rows(column, stretch, labels):
+                found.setdefault(number, []).append(tuple(row))
+        return {number: add_up(rows) for number, rows in found.items()}
+
+    def _rows(self, column: str, stretch: Stretch, labels: _Labels) -> sqlite3.Cursor:
+        return self._connection.execute(
+            f"SELECT {column}, {SUM_COLUMNS} FROM rollup "
+            f"WHERE level = ? AND label IN ({labels.sql}) AND bucket >= ? AND bucket < ? {self._series} GROUP BY {column}",
+            (stretch.level, *labels.bound, stretch.first, stretch.end, *self._of_series),
+        )
+
+    def _editions(self, series: dict[int, Sums]) -> tuple[str, ...]:
+        rows = self._connection.execute("SELECT id, methodology, data_version FROM series")
+        return tuple(sorted({f"{methodology}, data {data}" for number, methodology, data in rows if number in series}))
+
+    def _codes(self, kind: str) -> dict[str, int]:
+        if self._where.label:
+            return {}
+        rows = self._connection.execute(
+            f"SELECT code, sum(requests) AS number FROM code WHERE kind = ? AND day >= ? AND day < ? {self._series} "
+            "GROUP BY code ORDER BY number DESC, code",
+            (kind, self._since // 24, -(-self._until // 24), *self._of_series),
+        )
+        return dict(rows.fetchall())
+
+    def _labels_of(self, label: tuple[str, str] | None) -> _Labels:
+        if label is None:
+            return _Labels("?", (EVERYTHING,))
+        self._check_key(label[0])
+        return _Labels("SELECT id FROM label WHERE key = ? AND value = ?", (clean_text(label[0]), clean_text(label[1])))
+
+    def _check_key(self, key: str) -> None:
+        known = _label_keys(self._connection)
+        if clean_text(key) not in known:
+            names = (
+                f"those in this log are {', '.join(map(repr, sorted(known)))}" if known else "no record in this log has any"
+            )
+            raise ValueError(f"there is no label {key!r}: {names}")
+
+
+_WIDTHS: Final = {"hour": len("2026-11-22T13"), "day": len("2026-11-22"), "month": len("2026-11")}
+
+
+def _checked(by: str) -> str:
+    if by in _OF_SERIES or by in _LEVELS or (by.startswith(_LABEL) and by != _LABEL):
+        return by
+    near = difflib.get_close_matches(by, DIMENSIONS, n=2)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise ValueError(f"there is no report by {by!r}: {hint}it can be by {', '.join(DIMENSIONS)}")
+
+
+def _label_keys(connection: sqlite3.Connection) -> dict[str, int]:
+    rows = connection.execute(
+        "SELECT key, count(*) FROM label WHERE id <> ? AND value <> '(none)' GROUP BY key ORDER BY key", (EVERYTHING,)
+    )
+    return dict(rows.fetchall())
+
+
+def _floor(moment: datetime, hours: int) -> int:
+    return _within_time(hour_of(moment) // hours * hours)
+
+
+def _ceiling(moment: datetime, hours: int) -> int:
+    hour = hour_of(moment)
+    return _within_time(-(-(hour + (moment_of(hour) < moment)) // hours) * hours)
+
+
+def _within_time(hour: int) -> int:
+    return min(max(hour, START_OF_TIME), END_OF_TIME)
+
+
+def _ranked(found: Iterable[tuple[str, Sums]]) -> tuple[Group, ...]:
+    by_key: dict[str, list[Sums]] = {}
+    for key, sums in found:
+        by_key.setdefault(key, []).append(sums)
+    groups = [Group(key, _total(rows)) for key, rows in by_key.items()]
+    return tuple(sorted(groups, key=_rank))
+
+
+def _rank(group: Group) -> tuple[float, int, str]:
+    energy = group.totals.energy
+    return (0.0 if energy is None else -energy.central, -group.totals.requests, group.key)
+
+
+def _total(rows: Iterable[Sums]) -> Totals:
+    rows = list(rows)
+    if not rows:
+        return EMPTY
+    sums = dict(zip(SUMS, add_up(rows), strict=True))
+    latency_s = sums["latency_s"]
+    counts: dict[str, Any] = {name: sums[name] or 0 for name in (*COUNTS, *TOKENS)}
+    impacts: dict[str, Any] = {c.key: _range(sums[f"{c.suffix}_min"], sums[f"{c.suffix}_max"]) for c in CRITERIA}
+    return Totals(
+        **counts,
+        mean_latency_s=None if latency_s is None else latency_s / sums["timed"],
+        cost_usd=sums["cost_usd"],
+        **impacts,
+    )
+
+
+def _range(low: float | None, high: float | None) -> Range | None:
+    if low is None or high is None:
+        return None
+    return Range(low, max(low, high))  # both are sums of the same requests; rounding may put them in the wrong order
+
+
+def _plus(one: Any, other: Any) -> Any:
+    if one is None or other is None:
+        return other if one is None else one
+    if isinstance(one, Range):
+        return _range(one.min + other.min, one.max + other.max)  # its central value is the midpoint again
+    return one + other
