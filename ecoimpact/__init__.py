@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ecoimpact.alerts import Alert
+    from ecoimpact.budgets import Budget
     from ecoimpact.engine import estimate, register_model, register_site
     from ecoimpact.labels import label
     from ecoimpact.runtime import drops, flush, impacts_of, instrument, shutdown, uninstrument, wrap
@@ -30,6 +32,8 @@ _HOME = {
     "shutdown": "runtime",
     "uninstrument": "runtime",
     "wrap": "runtime",
+    "Alert": "alerts",
+    "Budget": "budgets",
     "Figure": "types",
     "Impacts": "types",
     "Inference": "types",
@@ -39,6 +43,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Alert",
+    "Budget",
     "Figure",
     "Impacts",
     "Inference",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+from ecoimpact import budgets
 from ecoimpact.labels import MAX_KEY_CHARS, MAX_LABELS, MAX_VALUE_CHARS, clean
 from ecoimpact.types import Exporter
 
@@ -38,6 +39,7 @@ class Settings:
     log_fsync: str = "never"
     hash_labels: frozenset[str] = frozenset()
     hash_key: bytes | None = field(default=None, repr=False)
+    budgets: tuple[budgets.Budget, ...] = ()
 
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -54,7 +56,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "log_fsync": "ECOIMPACT_LOG_FSYNC",
     "hash_labels": "ECOIMPACT_HASH_LABELS",
 }
-FILE_KEYS: Final = frozenset(VARIABLES)
+FILE_KEYS: Final = frozenset({*VARIABLES, "budgets"})
 HASH_KEY_VARIABLE: Final = "ECOIMPACT_HASH_KEY"
 """Not among ``VARIABLES``: a secret is neither shown nor kept in a file of the project."""
 
@@ -227,4 +229,5 @@ _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "log_fsync": partial(_choice, choices=CHOICES["log_fsync"]),
     "hash_labels": _names,
     "hash_key": _hash_key,
+    "budgets": budgets.parse,
 }

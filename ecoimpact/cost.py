@@ -67,6 +67,11 @@ def price_version() -> str | None:
     return f"genai-prices of {snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else _version
 
 
+def load_prices() -> None:
+    """Import the price table now, which takes a third of a second once. Never raises."""
+    _library()
+
+
 def _counts(usage: Usage) -> dict[str, int] | None:
     """The counts by the names of genai-prices; ``None`` where one that is needed is missing or none at all."""
     counts: dict[str, Any] = {

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import hmac
 import inspect
 import logging
-import unicodedata
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
@@ -234,6 +231,9 @@ def hashed(value: str, key: bytes) -> str:
     >>> hashed("alice", b"0123456789abcdef") == hashed("alice", b"0123456789abcdef") != hashed("bob", b"0123456789abcdef")
     True
     """
+    import hashlib
+    import hmac
+
     return hmac.new(key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
 
 
@@ -241,6 +241,8 @@ def _cut(text: str, limit: int) -> str:
     if len(text) > 4 * limit:
         text = text[: 4 * limit]  # long enough to be cut below as well
     if not text.isprintable():
+        import unicodedata
+
         text = "".join(
             c for c in text if unicodedata.category(c) not in _UNWANTED_CATEGORIES and c not in _DIRECTION_CHANGES
         )

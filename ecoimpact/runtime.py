@@ -6,18 +6,21 @@ configured; everything else stays inside.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import uuid
+from _thread import start_new_thread
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from os import PathLike
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from ecoimpact import config, engine
+from ecoimpact.budgets import Budget
 from ecoimpact.config import UNSET, Settings
-from ecoimpact.cost import price_version
+from ecoimpact.cost import load_prices, price_version
 from ecoimpact.instrumentation.background import Background
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call
 from ecoimpact.instrumentation.patch import Patcher
@@ -28,6 +31,9 @@ from ecoimpact.providers import all_providers
 from ecoimpact.records.pipeline import BatchSink, Pipeline
 from ecoimpact.records.segments import LogWriter
 from ecoimpact.types import Assessment, Exporter, Impacts, Methodology, Record
+
+if TYPE_CHECKING:
+    from ecoimpact.alerts import Watch
 
 Client = TypeVar("Client")
 
@@ -47,7 +53,7 @@ class Context(NamedTuple):
 
 _DEFAULTS = Settings(methodology=engine.validate_methodology(config.DEFAULT_METHODOLOGY))
 _BUILT_IN = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
-_OF_THE_PIPELINE = ("log_dir", "exporters", "log_mode", "log_fsync")
+_OF_THE_PIPELINE = ("log_dir", "exporters", "log_mode", "log_fsync", "budgets")
 
 
 class Runtime:
@@ -60,17 +66,26 @@ class Runtime:
         self._context = Context(_DEFAULTS, engine.catalog())
         self._ambient_labels: Mapping[str, str] = NO_LABELS  # of the environment and the project's file
         self._pipeline: Pipeline | None = None
+        self._is_cold = False  # records will be made, and what they need for it is not loaded yet
         self._drops: Counter[str] = Counter()
         self._background = Background(self._count_drop)
 
     # --- the tracer that instrumentation talks to; on the caller's path
 
     def context(self) -> Context:
+        if self._is_cold:
+            self._warm_up()
         context = self._context
         if context.catalog is not engine.catalog():  # something was registered meanwhile
             context = self._context = Context(context.settings, engine.catalog())
         here = current_labels()
         return context if not here else Context(context.settings, context.catalog, here)
+
+    def _warm_up(self) -> None:
+        """Load the prices while the first request waits for its answer: at the end of a program it would be late for it."""
+        self._is_cold = False
+        with contextlib.suppress(RuntimeError):  # no thread can be had: they are loaded when they are asked for
+            start_new_thread(load_prices, ())
 
     def impacts(self, call: Call) -> Impacts:
         return Impacts.deferred(functools.partial(_assess, call))
@@ -139,22 +154,35 @@ class Runtime:
             settings = replace(settings, methodology=engine.validate_methodology(settings.methodology))
         if settings.hash_labels and settings.hash_key is None:
             raise ValueError(f"hash_labels needs a secret: set {config.HASH_KEY_VARIABLE}, or give hash_key")
+        if given.get("budgets") and settings.log_dir is None:
+            raise ValueError("budgets are counted from the log: give log_dir as well")
+        watch = None
+        if settings.budgets and settings.log_dir is not None:
+            from ecoimpact.alerts import Watch
+
+            watch = Watch(settings.log_dir, settings.budgets)
         # Only now, with everything valid, does anything change.
         before = self._settings
         moved = before is None or any(getattr(settings, name) != getattr(before, name) for name in _OF_THE_PIPELINE)
         if moved or self._pipeline is None:
-            self._replace_pipeline(settings)
+            self._replace_pipeline(settings, watch)
         self._settings = settings
         self._ambient_labels = ambient_labels
         self._context = Context(settings, engine.catalog())
 
-    def _replace_pipeline(self, settings: Settings | None) -> None:
+    def _replace_pipeline(self, settings: Settings | None, watch: Watch | None = None) -> None:
         old, self._pipeline = self._pipeline, None
         if settings is not None and (settings.log_dir is not None or settings.exporters):
             sinks: list[BatchSink | Exporter] = list(settings.exporters)
             if settings.log_dir is not None:
                 sinks.append(LogWriter(settings.log_dir, fsync=settings.log_fsync == "batch"))
-            self._pipeline = Pipeline(sinks, before_exit=self._end_calls, synchronous=settings.log_mode == "sync")
+            self._pipeline = Pipeline(
+                sinks,
+                before_exit=self._end_calls,
+                synchronous=settings.log_mode == "sync",
+                after_write=watch.check if watch is not None else None,
+            )
+            self._is_cold = True
         if old is not None:
             old.close()
             self._drops.update(old.drops())
@@ -278,6 +306,7 @@ def instrument(
     log_fsync: Literal["never", "batch"] | None = UNSET,
     hash_labels: Iterable[str] | None = UNSET,
     hash_key: str | bytes | None = UNSET,
+    budgets: Iterable[Budget] | None = UNSET,
 ) -> None:
     """Watch every provider SDK of this process, those imported later included, or only the ones named.
 
@@ -297,6 +326,7 @@ def instrument(
         log_fsync: ``"batch"`` counts records as written once they are on the disk, not only with the operating system.
         hash_labels: names of labels whose values are replaced, before anything is written or exported, by a keyed hash.
         hash_key: the secret of that hash, 16 bytes or more; better given by ``ECOIMPACT_HASH_KEY``.
+        budgets: limits that are watched in the background, over all processes that write to ``log_dir``.
 
     Raises:
         ValueError: an unknown provider, zone or methodology (near matches are listed), or a value of the wrong kind.
@@ -312,6 +342,7 @@ def instrument(
         "log_fsync": log_fsync,
         "hash_labels": hash_labels,
         "hash_key": hash_key,
+        "budgets": budgets,
     }
     _runtime.instrument(providers, {name: value for name, value in given.items() if value is not UNSET})
 

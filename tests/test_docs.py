@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import typer
@@ -130,14 +130,37 @@ def test_commands_run(path: Path, environment: dict[str, str], folder: Path) -> 
 def test_every_command_and_option_is_documented() -> None:
     documented = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     sections = {part.partition("\n")[0].strip(): part for part in documented.split("\n## ")}
-    group = typer.main.get_command(app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    every_command = dict(_commands(typer.main.get_command(app)))
+    for name, command in every_command.items():
         section = sections.get(f"ecoimpact {name}", "")
         assert section, f"docs/cli.md has no section for: ecoimpact {name}"
         options = {opt for param in command.params for opt in param.opts if opt.startswith("--")} - {"--help"}
         rows = set(re.findall(r"^\| `(--[\w-]+)` \|", section, flags=re.MULTILINE))
         assert options == rows, f"docs/cli.md, ecoimpact {name}"
-    assert set(sections) - {f"ecoimpact {name}" for name in group.commands} == {"# The command line"}  # type: ignore[attr-defined]
+    assert set(sections) - {f"ecoimpact {name}" for name in every_command} == {"# The command line"}
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.exists(), f"{path.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{path.name}: {target}"
 
 
 def test_the_harness_sees_what_it_should(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shlex
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -193,19 +194,15 @@ def _summary(out: Console, rows: list[Row], log: Path) -> None:
     elif done:
         out.print(f"\n{done} calls, and no estimate for any of them: see the notes above.", style="bold", markup=False)
     if done:
-        out.print("\nEach call is one line of JSON in the log. To look at the last one:", markup=False)
-        out.print(f"  tail -n 1 {_newest(log)} | python3 -m json.tool", markup=False, soft_wrap=True)
+        out.print("\nEach call is one record in the log. To look at them:", markup=False)
+        for command in ("report", "tail", "report --format html --out report.html"):
+            out.print(f"  ecoimpact {command} --log {shlex.quote(str(log))}", markup=False, soft_wrap=True)
         out.print("Your own program needs two lines more:", markup=False)
         out.print(f'  import ecoimpact\n  ecoimpact.instrument(log_dir="{log}")', markup=False, soft_wrap=True)
 
 
 def _zones(estimated: list[Impacts]) -> str:
     return ", ".join(dict.fromkeys(impacts.zone or "unknown" for impacts in estimated))
-
-
-def _newest(log: Path) -> Path:
-    mine = sorted(log.glob(f"*/*-{os.getpid()}-*.jsonl"))
-    return mine[-1] if mine else log
 
 
 # --- the way to the servers ---------------------------------------------------------------------------------------------

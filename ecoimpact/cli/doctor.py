@@ -66,13 +66,18 @@ def _settings(problems: list[str]) -> dict[str, Any]:
         "values": {},
     }
     try:
-        found["values"] = {
-            name: dict(value) if isinstance(value, Mapping) else str(value)
-            for name, value in config.from_surroundings().items()
-        }
+        found["values"] = {name: _shown(name, value) for name, value in config.from_surroundings().items()}
     except ValueError as error:
         problems.append(str(error))
     return found
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name == "hash_key":
+        return "(set)"  # a secret
+    if isinstance(value, Mapping):
+        return dict(value)
+    return ", ".join(sorted(map(str, value))) if isinstance(value, frozenset | tuple) else str(value)
 
 
 def _sdks(problems: list[str]) -> dict[str, Any]:
