@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import estimate, import_time, log_index, memory, overhead
+from benchmarks import estimate, import_time, log_index, log_put, memory, overhead
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("openai", "anthropic", "ecologits", "sentry-sdk", "opentelemetry-instrumentation-openai-v2", "wrapt")
@@ -54,6 +54,7 @@ def main() -> None:
         "overhead": lambda: overhead.table(rounds=2 if quick else 30, peers=not quick, progress=progress),
         "estimate": lambda: estimate.table(rounds=2 if quick else 40),
         "import": lambda: import_time.table(rounds=1 if quick else 15),
+        "put": lambda: log_put.table(puts=200 if quick else 20_000),
         "memory": lambda: memory.table(calls=200 if quick else 1_000_000),
         "index": lambda: log_index.table(sizes, rounds=1 if quick else 7, progress=progress),
     }

@@ -24,24 +24,11 @@ from ecoimpact.providers import all_providers
 ASK: Any = {"model": p.MODEL, "messages": [{"role": "user", "content": "How does water boil?"}]}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
-
-
 @pytest.fixture(autouse=True)
 def _bare(server: Server) -> Iterator[None]:
     server.reset(as_json(p.chat()))
     yield
     ecoimpact.uninstrument()
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="test", base_url=server.url, max_retries=0) as client:
-        yield client
 
 
 def ask(client: openai.OpenAI, **options: Any) -> Any:

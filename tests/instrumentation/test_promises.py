@@ -34,13 +34,6 @@ from ecoimpact.records.pipeline import Pipeline
 ASK: Any = {"model": p.MODEL, "messages": [{"role": "user", "content": "How does water boil?"}]}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
-
-
 @pytest.fixture(autouse=True)
 def _bare(server: Server) -> Iterator[None]:
     server.reset(answer)
@@ -58,12 +51,6 @@ def answer(request: Received) -> Reply:
     if "responses" in request.path:
         return sse(p.response_events(), named=True) if stream else as_json(p.response())
     return sse(p.chat_chunks(usage=True), done=True) if stream else as_json(p.chat())
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="test", base_url=server.url, max_retries=0) as client:
-        yield client
 
 
 @pytest.fixture
