@@ -8,8 +8,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import certifi
+import openai
 import pytest
 from hypothesis import settings
+from server import Server
 
 FORBID_SKIPS = bool(os.environ.get("ECOIMPACT_FORBID_SKIPS"))
 
@@ -31,6 +33,21 @@ def _one_certificate() -> Iterator[None]:
         os.environ["SSL_CERT_FILE"] = bundle.name
         yield
         del os.environ["SSL_CERT_FILE"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """An HTTP server on loopback that answers as a test says."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    """A client of it."""
+    with openai.OpenAI(api_key="test", base_url=server.url, max_retries=0) as client:
+        yield client
 
 
 @pytest.hookimpl(wrapper=True)
