@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import estimate, import_time, log_index, log_put, memory, overhead
+from benchmarks import coverage, estimate, import_time, log_index, log_put, memory, overhead
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("openai", "anthropic", "ecologits", "sentry-sdk", "opentelemetry-instrumentation-openai-v2", "wrapt")
@@ -56,6 +56,7 @@ def main() -> None:
         "import": lambda: import_time.table(rounds=1 if quick else 15),
         "put": lambda: log_put.table(puts=200 if quick else 20_000),
         "memory": lambda: memory.table(calls=200 if quick else 1_000_000),
+        "coverage": coverage.table,
         "index": lambda: log_index.table(sizes, rounds=1 if quick else 7, progress=progress),
     }
     tables = {}

@@ -6,12 +6,11 @@ caller's path.
 
 from __future__ import annotations
 
-import os
-import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from ecoimpact.price_library import installed_version, price_library
 from ecoimpact.types import Usage
 
 # Where the ids of genai-prices differ from ours. A provider that is missing here goes by its own id.
@@ -39,7 +38,7 @@ def cost_usd(
     that were read from the cache, written to it, thought unseen or spoken as the provider bills each of them.
     """
     counts = _counts(usage)
-    library = _library()
+    library = price_library()
     if counts is None or library is None or provider is None:
         return None
     moment = datetime.now(UTC) if started_at is None else datetime.fromtimestamp(started_at, UTC)
@@ -51,7 +50,10 @@ def cost_usd(
         try:
             snapshot = library.data_snapshot.get_snapshot()
             _, info = snapshot.find_provider_model(model, None, _PRICE_IDS.get(provider, provider), None)
-            return _total(info.get_prices(moment, context), counts, library)
+            price = info.get_prices(moment, context)
+            # What is billed by the second, the character or the picture has no price in tokens: unknown is not zero.
+            if any(usd is not None and unit.endswith("_mtok") for unit, usd in vars(price).items()):
+                return _total(price, counts, library)
         except Exception:  # noqa: BLE001, S112 - unknown, or odd data: no price, and never a lost record
             continue
     return None
@@ -59,17 +61,12 @@ def cost_usd(
 
 def price_version() -> str | None:
     """Which price table holds: ``genai-prices 0.2.3``, or the day on which the program updated it; ``None`` without one."""
-    library = _library()
+    library = price_library()
     try:
         snapshot = library.data_snapshot.get_snapshot()
     except AttributeError:  # not there, or of another make than we know
         return None
-    return f"genai-prices of {snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else _version
-
-
-def load_prices() -> None:
-    """Import the price table now, which takes a third of a second once. Never raises."""
-    _library()
+    return f"genai-prices of {snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else installed_version()
 
 
 def _counts(usage: Usage) -> dict[str, int] | None:
@@ -136,54 +133,3 @@ def _usd_per_token(price: Any, library: Any) -> dict[str, Decimal] | None:
         whole = _asked(price, nothing | dict.fromkeys(part_of[:-1], _A_MILLION), library)
         usd[name] = (_asked(price, nothing | dict.fromkeys(part_of, _A_MILLION), library) - whole) / _A_MILLION
     return usd
-
-
-# --- the library, imported when the first price is asked for ------------------------------------------------------------
-
-_importing = threading.Lock()
-_held: list[bool] = []
-_imported: list[Any] = []
-_version: str | None = None
-
-
-def _library() -> Any:
-    if not _imported:
-        with _importing:
-            if not _imported:
-                _imported.append(_import())
-    return _imported[0]
-
-
-def _import() -> Any:
-    global _version  # noqa: PLW0603 - goes with the module that it is the version of
-    try:
-        from importlib import metadata
-
-        import genai_prices
-
-        genai_prices.data_snapshot.get_snapshot()  # imports the table
-    except (ImportError, AttributeError):
-        return None
-    _version = f"genai-prices {metadata.version('genai-prices')}"
-    return genai_prices
-
-
-def _before_fork() -> None:
-    _held.append(_importing.acquire(timeout=2))
-
-
-def _after_fork() -> None:
-    if _held.pop():
-        _importing.release()
-
-
-def _after_fork_in_child() -> None:
-    global _importing  # noqa: PLW0603 - the parent's may be held by a thread that the child does not have
-    _importing = threading.Lock()
-    if not _held.pop():
-        _imported.append(None)  # no prices here rather than a wait for ever
-
-
-if hasattr(os, "register_at_fork"):
-    # A child that is forked in the middle of an import finds that module locked, also by a thread that it does not have.
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -225,7 +225,7 @@ def validate_methodology(methodology: str | Methodology) -> Methodology:
 
 def models(provider: str | None = None) -> list[ModelCard]:
     """All known models, the registered ones first, of one provider or of all."""
-    known = [*_current.models.values(), *data.cards()]
+    known = [*_current.models.values(), *data.cards(), *data.added_cards()]
     return [card for card in known if provider in (None, card.provider)]
 
 

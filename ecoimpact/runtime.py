@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from ecoimpact import config, engine
 from ecoimpact.budgets import Budget
 from ecoimpact.config import UNSET, Settings
-from ecoimpact.cost import load_prices, price_version
+from ecoimpact.cost import price_version
 from ecoimpact.instrumentation.background import Background
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call
 from ecoimpact.instrumentation.patch import Patcher
 from ecoimpact.instrumentation.report import failures
 from ecoimpact.instrumentation.stream import end_held
 from ecoimpact.labels import NO_LABELS, capped, current_labels, hashed
+from ecoimpact.price_library import price_library
 from ecoimpact.providers import all_providers
 from ecoimpact.records.pipeline import BatchSink, Pipeline
 from ecoimpact.records.segments import LogWriter
@@ -85,7 +86,7 @@ class Runtime:
         """Load the prices while the first request waits for its answer: at the end of a program it would be late for it."""
         self._is_cold = False
         with contextlib.suppress(RuntimeError):  # no thread can be had: they are loaded when they are asked for
-            start_new_thread(load_prices, ())
+            start_new_thread(price_library, ())
 
     def impacts(self, call: Call) -> Impacts:
         return Impacts.deferred(functools.partial(_assess, call))

@@ -7,7 +7,7 @@ released table is never edited in place: new figures come with a new ``DATA_VERS
 
 from __future__ import annotations
 
-from ecoimpact.data.models import MAX_NAME_LENGTH, Found, aliases, cards, find, plain_forms
+from ecoimpact.data.models import MAX_NAME_LENGTH, Found, added_cards, aliases, cards, find, plain_forms
 from ecoimpact.data.notices import ERRORS, NOTICES, WARNINGS, notice
 from ecoimpact.data.providers import OWNERS, PROVIDERS
 from ecoimpact.data.sites import has_site, site, site_tables
@@ -27,6 +27,7 @@ __all__ = [
     "Source",
     "Table",
     "Zone",
+    "added_cards",
     "aliases",
     "cards",
     "cite",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OWNERS = ("openai", "anthropic", "mistralai", "cohere", "google_genai", "huggingface_hub")
-"""Providers that own names in the model table, in the order in which a bare name is looked for."""
+"""Providers that own names in the model tables, in the order in which a bare name is looked for."""
 
 SERVES: dict[str, tuple[str, ...]] = {
     "openai": (),
@@ -32,7 +32,7 @@ SERVES: dict[str, tuple[str, ...]] = {
     "nebius": ("huggingface_hub",),
     "novita": ("huggingface_hub",),
     "nvidia": ("huggingface_hub",),
-    "ollama": ("huggingface_hub",),
+    "ollama": ("huggingface_hub", "mistralai"),
     "openai_compatible": OWNERS,
     "openrouter": OWNERS,
     "ovh": ("huggingface_hub", "mistralai"),

@@ -32,7 +32,7 @@ HOSTS = {
     "kepler.ai.cloud.ovh.net": "ovh",
     "openai.azure.com": "azure_openai",
     "openai.com": "openai",
-    "services.ai.azure.com": "azure_openai",
+    "services.ai.azure.com": "azure_ai",
 }
 
 
