@@ -231,6 +231,8 @@ class Runtime:
             patched = set(patcher.patched) if patcher is not None else set()
             providers[name] = {
                 "package": provider.package,
+                "distribution": provider.distribution or provider.package,
+                "modules": sorted({t.module for t in provider.targets}),
                 "supported": provider.supported,
                 "enabled": patcher is not None and patcher.enabled,
                 "patched": sorted(f"{t.module}:{t.name}" for t in patched),

@@ -18,8 +18,11 @@ FORBID_SKIPS = bool(os.environ.get("ECOIMPACT_FORBID_SKIPS"))
 settings.register_profile("untimed", deadline=None)  # a busy machine is no bug
 settings.load_profile("untimed")
 
+OURS_OR_THE_SDKS = (
+    *("ECOIMPACT_", "OPENAI_", "ANTHROPIC_", "AWS_", "MISTRAL_", "GOOGLE_", "GEMINI_", "CO_", "HF_", "OLLAMA_"),
+)
 for name in [*os.environ]:
-    if name.startswith(("OPENAI_", "ANTHROPIC_", "ECOIMPACT_", "AWS_")) or name.lower().endswith("_proxy"):
+    if name.startswith(OURS_OR_THE_SDKS) or name.lower().endswith("_proxy"):
         del os.environ[name]
 
 

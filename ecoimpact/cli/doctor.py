@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 from collections.abc import Mapping
 from importlib import import_module, metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,8 +87,10 @@ def _sdks(problems: list[str]) -> dict[str, Any]:
         if not was_instrumented:
             ecoimpact.instrument()
         for provider in runtime.status()["providers"].values():
-            if find_spec(provider["package"]) is not None:
-                import_module(provider["package"])
+            # Some SDKs load their parts when they are first used.
+            for module in provider["modules"] if _version(provider["distribution"]) is not None else ():
+                with contextlib.suppress(ImportError):  # of another generation, or for a cloud whose own SDK is missing
+                    import_module(module)
         providers = runtime.status()["providers"]
     except ValueError as error:
         if str(error) not in problems:
@@ -101,7 +103,7 @@ def _sdks(problems: list[str]) -> dict[str, Any]:
 
 
 def _sdk(provider: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    package, supported = provider["package"], provider["supported"]
+    package, supported = provider["distribution"], provider["supported"]
     version = _version(package)
     within = None if version is None else in_range(version, supported)
     if within is False:

@@ -1,4 +1,4 @@
-"""What the embedded provider answers: pure functions from a request's body to the bodies and events of the three APIs.
+"""What the embedded provider answers: pure functions from a request's body to the bodies and events of its APIs.
 
 Rules: no I/O and no clock in here. Every count in ``usage`` follows from text that is really there.
 """
@@ -70,7 +70,8 @@ class Api(NamedTuple):
     effort: Callable[[Body], str]
     id_prefix: str
     body: Callable[[Body, Reply], Body]
-    events: Callable[[Body, Reply], Iterator[Event]]
+    events: Callable[[Body, Reply], Iterator[Event]] | None
+    """``None`` where only plain answers are given."""
 
 
 class BadRequestError(Exception):
@@ -95,6 +96,8 @@ def reply(api: Api, request: Body, *, number: str, created: int) -> Reply:
     model = request.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequestError("you must provide a model parameter")
+    if request.get("stream") is True and api.events is None:
+        raise BadRequestError("the embedded provider gives plain answers alone here")
     turns = api.turns(request)
     counts = [len(tokens(turn.text)) for turn in turns]
     answered = sum(turn.role == "assistant" for turn in turns)
@@ -342,6 +345,69 @@ def _message_events(_request: Body, answer: Reply) -> Iterator[Event]:
     yield event("message_stop")
 
 
+# --- the plain answers of others, for the examples of their pages -------------------------------------------------------
+
+
+def _cohere_body(_request: Body, answer: Reply) -> Body:
+    counts = {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
+    return {
+        "id": answer.id,
+        "finish_reason": "MAX_TOKENS" if answer.cut_off else "COMPLETE",
+        "message": {"role": "assistant", "content": [{"type": "text", "text": answer.text}]},
+        "usage": {"billed_units": counts, "tokens": counts, "cached_tokens": answer.cached_tokens},
+    }
+
+
+def _ollama_body(_request: Body, answer: Reply) -> Body:
+    return {
+        "model": answer.model,
+        "message": {"role": "assistant", "content": answer.text},
+        "done": True,
+        "done_reason": _chat_finish(answer),
+        "prompt_eval_count": answer.input_tokens,
+        "eval_count": answer.output_tokens,
+    }
+
+
+def _gemini_turns(request: Body) -> list[Turn]:
+    contents = request.get("contents")
+    given = contents if isinstance(contents, list) else []
+    messages = [{"role": c.get("role"), "content": c.get("parts")} for c in given if isinstance(c, Mapping)]
+    turns = _turns({"contents": messages}, "contents", preamble="")
+    return [Turn("assistant" if turn.role == "model" else turn.role, turn.text) for turn in turns]
+
+
+def _gemini_body(_request: Body, answer: Reply) -> Body:
+    candidate = {
+        "index": 0,
+        "content": {"role": "model", "parts": [{"text": answer.text}]},
+        "finishReason": "MAX_TOKENS" if answer.cut_off else "STOP",
+    }
+    usage = {
+        "promptTokenCount": answer.input_tokens,
+        "cachedContentTokenCount": answer.cached_tokens,
+        "candidatesTokenCount": len(answer.pieces),  # this API counts what a model thinks apart
+        "thoughtsTokenCount": answer.reasoning_tokens,
+        "totalTokenCount": answer.input_tokens + answer.output_tokens,
+    }
+    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": answer.model, "responseId": answer.id}
+
+
+def find_api(path: str, request: Body) -> tuple[Api | None, Body]:
+    """The API at a path, and the request with the model that some paths name: ``/v1beta/models/NAME:generateContent``."""
+    named = re.fullmatch(r"/v1(?:beta)?/models/([\w.-]+):generateContent", path)
+    return (_GEMINI, {**request, "model": named[1]}) if named else (APIS.get(path), request)
+
+
+_GEMINI = Api(
+    turns=_gemini_turns,
+    limit=lambda _request: None,
+    effort=lambda _request: "none",
+    id_prefix="gemini-",
+    body=_gemini_body,
+    events=None,
+)
+
 APIS: Mapping[str, Api] = {
     "/v1/chat/completions": Api(
         turns=lambda request: _turns(request, "messages", preamble=""),
@@ -366,5 +432,21 @@ APIS: Mapping[str, Api] = {
         id_prefix="msg_",
         body=_message_body,
         events=_message_events,
+    ),
+    "/v2/chat": Api(
+        turns=lambda request: _turns(request, "messages", preamble=""),
+        limit=lambda request: _number(request, "max_tokens"),
+        effort=lambda _request: "none",
+        id_prefix="cohere-",
+        body=_cohere_body,
+        events=None,
+    ),
+    "/api/chat": Api(
+        turns=lambda request: _turns(request, "messages", preamble=""),
+        limit=lambda _request: None,
+        effort=lambda _request: "none",
+        id_prefix="ollama-",
+        body=_ollama_body,
+        events=None,
     ),
 }

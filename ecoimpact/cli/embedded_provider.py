@@ -10,11 +10,12 @@ import math
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
-from ecoimpact.cli.embedded_answers import APIS, Api, BadRequestError, Body, Event, Reply, reply
+from ecoimpact.cli.embedded_answers import BadRequestError, Body, Event, find_api, reply
 
 TIME_TO_FIRST_TOKEN_S = 0.3
 TOKENS_PER_S = 80.0
@@ -24,6 +25,8 @@ _MAX_BODY_BYTES = 4 * 2**20
 
 class EmbeddedProvider:
     """Serves ``POST /v1/chat/completions``, ``/v1/responses``, ``/v1/messages`` and ``GET /v1/models`` on 127.0.0.1.
+
+    Besides, plain answers alone, at ``/v2/chat`` (Cohere), ``/api/chat`` (Ollama) and ``:generateContent`` (Gemini).
 
     ``speed`` divides the waiting times: ``math.inf`` answers at once.
 
@@ -97,9 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "not_found_error", f"no such endpoint: GET {self._path()}")
 
     def do_POST(self) -> None:
-        api = APIS.get(self._path())
         try:
-            request = self._request()
+            api, request = find_api(self._path(), self._request())
             if api is None:
                 self._error(404, "not_found_error", f"no such endpoint: POST {self._path()}")
                 return
@@ -108,8 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(400, "invalid_request_error", str(error))
             return
         self._generate(TIME_TO_FIRST_TOKEN_S * TOKENS_PER_S)
-        if request.get("stream") is True:
-            self._stream(api, request, answer)
+        if api.events is not None and request.get("stream") is True:
+            self._stream(api.events(request, answer))
         else:
             self._generate(answer.output_tokens)
             self._json(200, api.body(request, answer))
@@ -148,9 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
         # One shape that both SDKs read: OpenAI looks into "error", Anthropic wants the outer "type" as well.
         self._json(status, {"type": "error", "error": {"type": kind, "message": message, "param": None, "code": None}})
 
-    def _stream(self, api: Api, request: Body, answer: Reply) -> None:
+    def _stream(self, events: Iterable[Event]) -> None:
         self._head(200, "text/event-stream; charset=utf-8", ("Transfer-Encoding", "chunked"))
-        for event in api.events(request, answer):
+        for event in events:
             self._generate(event.tokens)
             data = _encode(event)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))

@@ -70,7 +70,7 @@ class Patcher:
             for owner in type(client).__mro__:
                 for name in self.provider.copies:
                     self._patch_copy(owner, name)
-            self._mark(client)
+            self._mark(self._anchor(client))
 
     def disable(self) -> None:
         """Restore every function of the SDK, and forget the clients."""
@@ -91,7 +91,11 @@ class Patcher:
                 self._install(module)
 
     def _is_active(self, client: Any) -> bool:
-        return self.enabled or (self._token is not None and vars(client).get(MARK) is self._token)
+        return self.enabled or (self._token is not None and vars(self._anchor(client)).get(MARK) is self._token)
+
+    def _anchor(self, client: Any) -> Any:
+        anchor = self.provider.anchor
+        return client if anchor is None else anchor(client)
 
     def _install(self, only: str | None = None) -> None:
         for target in self.provider.targets:
@@ -108,14 +112,14 @@ class Patcher:
         except AttributeError:
             return  # this version of the SDK has no such class
         owners = [owner]
-        if target.role is Role.CALL:  # another tool may have covered it, in a class below
-            owners += [c for c in _below(owner) if c.__module__.partition(".")[0] == self.provider.package]
+        if target.role in (Role.CALL, Role.METHOD):  # another tool may have covered it, in a class below
+            owners += [c for c in _below(owner) if f"{c.__module__}.".startswith(f"{self.provider.package}.")]
         patches = self._patched.get(target, [])
         for each in owners:
             original = vars(each).get(attribute)
             if original is None or any(p.owner is each for p in patches):
                 continue
-            wrapper = self._wrappers.wrap(target.role, original)
+            wrapper = self._wrappers.wrap(target, original)
             setattr(each, attribute, wrapper)
             patches.append(Patched(each, attribute, original, wrapper))
             self._patched[target] = patches

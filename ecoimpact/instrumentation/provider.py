@@ -135,11 +135,25 @@ class Role(Enum):
     """What a patched function is to a request."""
 
     CALL = "call"  # makes one request: its result is an answer, a stream or a raw response
+    METHOD = "method"  # makes one request of one kind, in an SDK whose methods are watched one by one
     PARSE = "parse"  # a raw response's method that makes the answer (or the stream) of it
     CLOSE = "close"  # a stream's method that ends it early
     HELPER = "helper"  # the constructor of an object that consumes a stream for the user
     SNAPSHOT = "snapshot"  # a helper's method that returns the accumulated answer
     REBUILD = "rebuild"  # makes a new object of an answer that is one of its arguments
+    SHOW = "show"  # an answer's ``__repr__`` that lists its instance ``__dict__``: it must not see the figures
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What a method with :attr:`Role.METHOD` asks for, and where it puts the answer."""
+
+    identify: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Request | None]
+    """The same as :attr:`Provider.identify`, for this method alone."""
+    inside: str = ""
+    """The attribute of the result that holds the answer, or the generator of its items; empty: the result itself."""
+    lazy: bool = False
+    """A plain function whose generator sends the request when it is first advanced, as generator functions do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +165,7 @@ class Target:
     name: str
     role: Role
     required: bool = False
+    method: Method | None = None
 
 
 class Shape(Enum):
@@ -183,5 +198,12 @@ class Provider:
     """Add the request for exact usage to a streamed call's arguments; whether it did (and must hide the extra item)."""
     observe_parser: Callable[[tuple[Any, ...], Mapping[str, Any], Reader], None]
     """Let the reader see a plain answer before the SDK's own post-processing, which may raise and lose it."""
+    distribution: str = ""
+    """What the package index calls it, where that is not the import name."""
     copies: tuple[str, ...] = ()
     """Client methods that return a new client: what they return is wrapped like the client they came from."""
+    anchor: Callable[[Any], Any] | None = None
+    """The object that a client shares with its parts, where those make the requests: ``wrap()`` marks it."""
+    sending: frozenset[str] = frozenset()
+    """Functions of the SDK that run only once a call's arguments have been accepted: an error from below them is one of a
+    request. Needed where the SDK checks its arguments with exceptions that answers raise as well."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call, attach
@@ -79,9 +80,9 @@ class _Observed:
 
     __slots__ = ("__weakref__", "_attentive", "_feed", "_iterator", "_stream", "call")
 
-    def __init__(self, iterator: Any, call: Call, stream: weakref.ref[Any]) -> None:
+    def __init__(self, iterator: Any, call: Call, stream: Callable[[], Any]) -> None:
         self._iterator = iterator
-        self._stream = stream
+        self._stream = stream  # a weak reference
         self.call = call
         self._feed = call.reader.feed
         self._attentive = True  # until the first token has come; throughout where an item has to be hidden

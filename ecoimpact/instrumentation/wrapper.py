@@ -6,6 +6,7 @@ the caller gets. Everything of ours around it is guarded.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable
@@ -13,11 +14,15 @@ from typing import Any
 
 from ecoimpact.instrumentation.body import watch_body
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call, Tracer, attach
-from ecoimpact.instrumentation.provider import Provider, Role, Shape
+from ecoimpact.instrumentation.methods import BUILT_IN, Calls, passed_through
+from ecoimpact.instrumentation.provider import Provider, Role, Shape, Target
 from ecoimpact.instrumentation.report import note_failure, quietly
 from ecoimpact.instrumentation.stream import TAG, hold, observe_helper, observe_stream, status_of
 
 Function = Callable[..., Any]
+
+_SENDING = frozenset({"send"})
+"""Of the HTTP client: what raises below it was a request."""
 
 
 class RawResponse:
@@ -60,11 +65,15 @@ class Wrappers:
         self.tracer = tracer
         self.is_active = is_active
 
-    def wrap(self, role: Role, function: Function) -> Function:
+    def wrap(self, target: Target, function: Function) -> Function:
         """A function that stands in for ``function``, a method: of the same name, kind and documentation."""
-        asynchronous = inspect.iscoroutinefunction(function)
-        if role is Role.CALL:
+        asynchronous, role = inspect.iscoroutinefunction(function), target.role
+        if target.method is not None:
+            watched = Calls(self.provider, self.tracer, self.is_active, target.method).wrap(function)
+        elif role is Role.CALL:
             watched = self._call_async(function) if asynchronous else self._call(function)
+        elif role is Role.SHOW:
+            watched = _shown(function)
         elif role is Role.PARSE:
             watched = self._parse_async(function) if asynchronous else self._parse(function)
         else:
@@ -136,8 +145,7 @@ class Wrappers:
     @quietly
     def _failed(self, call: Call, error: BaseException) -> None:
         # A call that failed before it was sent reached no provider. SDKs raise plain built-in errors then.
-        built_in = type(error) in (TypeError, ValueError, RuntimeError, AttributeError)
-        if not built_in or call.reader.finished or _was_sent(error):
+        if type(error) not in BUILT_IN or call.reader.finished or passed_through(error, _SENDING):
             call.end(status_of(error), error)
 
     def _observe(self, call: Call, result: Any) -> None:
@@ -243,22 +251,28 @@ class Wrappers:
             attach(result, call.impacts)
 
     @quietly
-    def _hand_on(self, _instance: Any, result: Any, arguments: Iterable[Any]) -> None:
-        """A new object was made of an answer."""
-        for source in arguments:
+    def _hand_on(self, instance: Any, result: Any, arguments: Iterable[Any]) -> None:
+        """A new object was made of an answer, by a method or by a plain function."""
+        for source in (instance, *arguments):
             impacts = getattr(source, "__dict__", {}).get(ATTRIBUTE)
             if impacts is not None:
                 attach(result, impacts)
 
 
-def _was_sent(error: BaseException) -> bool:
-    """Whether an exception came out of the HTTP client's ``send``."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_name == "send":
-            return True
-        trace = trace.tb_next
-    return False
+def _shown(function: Function) -> Function:
+    """``function`` of an answer as it is without figures."""
+
+    @quietly
+    def without_figures(instance: Any) -> Any:
+        twin = copy.copy(instance)
+        del twin.__dict__[ATTRIBUTE]
+        return twin
+
+    def watched(instance: Any) -> Any:
+        twin = without_figures(instance) if ATTRIBUTE in instance.__dict__ else None
+        return function(instance if twin is None else twin)
+
+    return watched
 
 
 After = Callable[[Any, Any, Iterable[Any]], None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import json
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Expected:
     stream: bool = False
     provider: str | None = None
     error_type: str | None = None  # alternatives, over the versions of the SDK, are joined by "|"
+    unknown_model: bool = False  # the program named none, nor did the answer: there are no figures
 
 
 @dataclass
@@ -105,6 +107,15 @@ class _Entering:
 def describe(value: Any) -> Any:
     """All that a program can see of an SDK object without looking into its ``__dict__``."""
     kind = (type(value).__module__, type(value).__qualname__)
+    if isinstance(value, dict) and type(value) is not dict:
+        return {
+            "type": kind,
+            "dict": dict(value),
+            "json": json.dumps(value),
+            "repr": repr(value),
+            "equal to its copies": (copy.copy(value) == value, copy.deepcopy(value) == value),
+            "equal to its pickle": pickled(value) == value,
+        }
     if not hasattr(value, "model_dump"):
         return (kind, repr(value) if isinstance(value, str | bytes | int | float | list | dict | type(None)) else None)
     return {

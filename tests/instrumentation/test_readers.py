@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import payloads as p
@@ -11,12 +12,18 @@ from hypothesis import strategies as st
 
 from ecoimpact import engine
 from ecoimpact.instrumentation.provider import Reader
-from ecoimpact.providers import all_providers
+from ecoimpact.providers import all_providers, cohere, ollama
 from ecoimpact.providers.anthropic import MessageReader
+from ecoimpact.providers.google_genai import ContentReader
+from ecoimpact.providers.huggingface_hub import TextReader
+from ecoimpact.providers.mistralai import ConversationReader, MistralChatReader, MistralResponseReader
 from ecoimpact.providers.openai import ChatReader, ResponseReader
 from ecoimpact.types import Usage
 
-READERS = (ChatReader, ResponseReader, MessageReader)
+READERS = (
+    *(ChatReader, ResponseReader, MessageReader, MistralChatReader, MistralResponseReader, ConversationReader),
+    *(ContentReader, cohere.ChatReader, ollama.AnswerReader, TextReader),
+)
 NAMES = sorted(
     {
         *("id", "object", "model", "usage", "choices", "delta", "message", "content", "finish_reason", "type", "response"),
@@ -24,11 +31,17 @@ NAMES = sorted(
         *("prompt_tokens_details", "completion_tokens_details", "cached_tokens", "reasoning_tokens", "tool_calls"),
         *("function", "arguments", "name", "text", "iterations", "stop_reason", "output_tokens_details", "thinking_tokens"),
         *("cache_read_input_tokens", "cache_creation_input_tokens", "refusal", "reasoning_content"),
+        *("data", "outputs", "candidates", "usage_metadata", "usageMetadata", "parts", "finishReason", "function_call"),
+        *("args", "candidates_token_count", "thoughtsTokenCount", "prompt_tokens_details", "modality", "token_count"),
+        *("sdk_http_response", "body", "meta", "tokens", "billed_units", "cached_tokens", "generations", "tool_plan"),
+        *("event_type", "done", "eval_count", "prompt_eval_count", "thinking", "details", "generated_tokens", "prefill"),
+        *("token", "generated_text", "input_length"),
     }
 )
 VALUES = [
     *("message_start", "message_delta", "message_stop", "message", "content_block_delta", "compaction"),
     *("response", "chat.completion", "completed", "in_progress", "queued", "response.completed"),
+    *("message-end", "stream-end", "AUDIO", "STOP", '{"usageMetadata": {"candidatesTokenCount": 4}}', "[]", "7"),
 ]
 LEAVES = (
     st.none()
@@ -47,14 +60,21 @@ JSON = st.recursive(
 ITEMS = st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8)
 
 
-@settings(max_examples=400, deadline=None)
-@given(items=st.lists(ITEMS | JSON, max_size=5))
+def as_objects(value: Any) -> Any:
+    """The same with attributes for keys, as SDKs have it."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{name: as_objects(inner) for name, inner in value.items()})
+    return [as_objects(inner) for inner in value] if isinstance(value, list) else value
+
+
+@settings(max_examples=150, deadline=None)
+@given(items=st.lists(ITEMS | JSON, max_size=5), attributes=st.booleans())
 @pytest.mark.parametrize("reader_class", READERS)
 def test_nothing_that_json_can_say_raises_or_gives_an_impossible_count(
-    reader_class: type[Reader], items: list[Any]
+    reader_class: type[Reader], items: list[Any], attributes: bool
 ) -> None:
     reader = reader_class()
-    for item in items:
+    for item in map(as_objects, items) if attributes else items:
         assert reader.feed(item) in (True, False)
         reader.is_usage_only(item)
     usage = reader.usage()
@@ -166,6 +186,56 @@ def test_what_is_priced_apart_is_kept_apart() -> None:
         service_tier="batch",
         priced_apart=(("cache_write_1h_tokens", 40), ("web_searches", 2)),
     )
+
+
+def test_what_google_counts_apart_is_added_up() -> None:
+    reader = ContentReader()
+    audio = [{"modality": "AUDIO", "token_count": 5}, {"modality": "TEXT", "token_count": 65}]
+    first = {"candidates_token_count": 10, "thoughts_token_count": 300, "prompt_token_count": 40}
+    last = {"candidates_token_count": 70, "candidates_tokens_details": audio, "tool_use_prompt_token_count": 3}
+    assert not reader.feed({"usage_metadata": first})
+    assert reader.feed({"candidates": [{"finish_reason": "STOP"}], "usage_metadata": last})
+    assert reader.usage() == Usage(
+        input_tokens=43, output_tokens=370, reasoning_tokens=300, priced_apart=(("output_audio_tokens", 5),)
+    )
+
+
+def test_an_answer_of_googles_that_was_left_unparsed_is_read_from_its_body() -> None:
+    body = """{"candidates": [{"finishReason": "STOP", "content": {"parts": [{"text": "x"}]}}], "modelVersion": "gemini-9",
+        "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 7, "thoughtsTokenCount": 2}}"""
+    reader = ContentReader()
+    assert reader.feed({"sdk_http_response": {"body": body}})
+    assert reader.usage() == Usage(input_tokens=4, output_tokens=9, reasoning_tokens=2)
+    assert reader.response_model == "gemini-9"
+
+
+def test_cohere_bills_less_than_it_generates() -> None:
+    reader = cohere.ChatReader()
+    usage = {"billed_units": {"input_tokens": 9.0, "output_tokens": 133.0}, "tokens": {"output_tokens": 140.0}}
+    assert reader.feed({"type": "message-end", "delta": {"usage": usage}})
+    assert reader.usage() == Usage(input_tokens=9, output_tokens=140)
+
+
+@pytest.mark.parametrize(
+    ("reader_class", "items", "characters"),
+    [
+        (MistralChatReader, [{"data": {"choices": [{"delta": {"content": [{"type": "text", "text": "abc"}]}}]}}], 3),
+        (MistralChatReader, [{"choices": [{"message": {"content": [{"thinking": [{"text": "hmm"}]}]}}]}], 3),
+        (ConversationReader, [{"data": {"content": "ab"}}, {"data": {"name": "f", "arguments": "{}"}}], 5),
+        (ContentReader, [{"candidates": [{"content": {"parts": [{"function_call": {"name": "f", "args": {}}}]}}]}], 1),
+        (cohere.ChatReader, [{"message": {"tool_plan": "look", "tool_calls": [{"function": {"name": "f"}}]}}], 5),
+        (cohere.ChatReader, [{"event_type": "text-generation", "text": "abc"}], 3),
+        (cohere.ChatReader, [{"generations": [{"text": "abc"}]}], 3),
+        (ollama.AnswerReader, [{"message": {"content": "ab", "thinking": "c"}}, {"response": "de"}], 5),
+        (TextReader, ["abc", "de"], 5),
+        (TextReader, [{"token": {"text": "abc"}}], 3),
+    ],
+)
+def test_every_reader_counts_what_is_generated(reader_class: type[Reader], items: list[Any], characters: int) -> None:
+    reader = reader_class()
+    for item in items:
+        reader.feed(item)
+    assert reader.characters == characters
 
 
 @pytest.mark.parametrize("odd", ["", "a" * 33, "two words", "né", 7, None, ["flex"], "\x1b[31m"])
