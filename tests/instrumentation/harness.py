@@ -5,6 +5,7 @@ Shapes are written once for both directions: as coroutines that await what can b
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import inspect
@@ -82,9 +83,37 @@ class Run:
             return error
         raise AssertionError("the call was expected to fail")
 
+    async def cancels(self, call: Any) -> None:
+        """Cancel an asynchronous call once the server has its request."""
+        task = asyncio.ensure_future(call)
+        while not self.server.received:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError as error:
+            self.note(type(error), task.cancelled())
+        self.server.release.set()
+
+    async def read_generator(self, answers: Any) -> None:
+        """Read a stream that is a bare generator; its last item carries the figures."""
+        self.note(type(answers), inspect.isgenerator(answers), inspect.isasyncgen(answers), answers.__qualname__)
+        items = [item async for item in self.each(answers)]
+        for item in items[:-1]:
+            self.see(item, carries=False)
+        self.see(items[-1])
+
     def disconnects(self) -> None:
         """The server must see the connection go, soon, without a collection of cycles."""
         self.note("disconnected", self.server.disconnected.wait(10))
+
+
+async def close(generator: Any) -> None:
+    """Close a generator of either kind."""
+    if hasattr(generator, "aclose"):
+        await generator.aclose()
+    else:
+        generator.close()
 
 
 class _Entering:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -480,12 +479,4 @@ odd("a list", [], Expected("messages", None))
     only="async",
 )
 async def _(run: Run) -> None:
-    task = asyncio.ensure_future(run.client.messages.create(**ASK))
-    while not run.server.received:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError as error:
-        run.note(type(error), task.cancelled())
-    run.server.release.set()
+    await run.cancels(run.client.messages.create(**ASK))

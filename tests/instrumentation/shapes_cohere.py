@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -90,29 +89,21 @@ async def _(run: Run) -> None:
 # --- v2: streams
 
 
-async def read(run: Run, answers: Any) -> None:
-    run.note(type(answers), inspect.isgenerator(answers), inspect.isasyncgen(answers), answers.__qualname__)
-    items = [item async for item in run.each(answers)]
-    for item in items[:-1]:
-        run.see(item, carries=False)
-    run.see(items[-1])
-
-
 @shape("chat stream", chat_sse(), STREAM)
 async def _(run: Run) -> None:
     answers = run.client.chat_stream(**ASK)
     run.note(len(run.server.received))
-    await read(run, answers)
+    await run.read_generator(answers)
 
 
 @shape("chat stream, without usage", chat_sse(usage=None), Expected("chat", 7, estimated=True, stream=True))
 async def _(run: Run) -> None:
-    await read(run, run.client.chat_stream(**ASK))
+    await run.read_generator(run.client.chat_stream(**ASK))
 
 
 @shape("chat stream, tools", lambda: sse(tool_events(), named=True), STREAM)
 async def _(run: Run) -> None:
-    await read(run, run.client.chat_stream(**ASK))
+    await run.read_generator(run.client.chat_stream(**ASK))
 
 
 @shape(
@@ -121,7 +112,7 @@ async def _(run: Run) -> None:
     Expected("chat", 12, estimated=True, stream=True),  # the plan, the name and the arguments: 24, 7 and 16 characters
 )
 async def _(run: Run) -> None:
-    await read(run, run.client.chat_stream(**ASK))
+    await run.read_generator(run.client.chat_stream(**ASK))
 
 
 def tool_events(*, usage: Any = USAGE) -> Iterator[dict[str, Any]]:
@@ -142,7 +133,7 @@ async def _(run: Run) -> None:
     run.note(type(manager), len(run.server.received))
     async with run.entering(manager) as raw:
         run.note(type(raw), raw.headers, len(run.server.received))
-        await read(run, raw.data)
+        await run.read_generator(raw.data)
     run.carriers.append(raw)
 
 
@@ -263,7 +254,7 @@ async def _(run: Run) -> None:
 
 @shape("v1 chat stream", lambda: lines(said_events()), STREAM, client="v1")
 async def _(run: Run) -> None:
-    await read(run, run.client.chat_stream(**SAY))
+    await run.read_generator(run.client.chat_stream(**SAY))
 
 
 def endless_said() -> Reply:
@@ -351,12 +342,4 @@ odd("an empty object", {}, Expected("chat", None))
     only="async",
 )
 async def _(run: Run) -> None:
-    task = asyncio.ensure_future(run.client.chat(**ASK))
-    while not run.server.received:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError as error:
-        run.note(type(error), task.cancelled())
-    run.server.release.set()
+    await run.cancels(run.client.chat(**ASK))

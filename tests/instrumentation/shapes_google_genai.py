@@ -415,12 +415,4 @@ async def _(run: Run) -> None:
     only="async",
 )
 async def _(run: Run) -> None:
-    task = asyncio.ensure_future(models(run).generate_content(**ASK))
-    while not run.server.received:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError as error:
-        run.note(type(error), task.cancelled())
-    run.server.release.set()
+    await run.cancels(models(run).generate_content(**ASK))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import payloads as p
-from harness import Expected, Run, Shape, registering
+from harness import Expected, Run, Shape, close, registering
 from server import Received, Reply, Script, as_json, sse
 
 MODEL = "meta-llama/Meta-Llama-3.1-8B-Instruct"
@@ -43,21 +41,6 @@ def chat_sse(*, usage: bool = True) -> Callable[[], Reply]:
 
 def endless() -> Reply:
     return sse({**event, "model": MODEL} for event in p.endless_chunks())
-
-
-async def read(run: Run, answers: Any) -> None:
-    run.note(type(answers), inspect.isgenerator(answers), inspect.isasyncgen(answers), answers.__qualname__)
-    items = [item async for item in run.each(answers)]
-    for item in items[:-1]:
-        run.see(item, carries=False)
-    run.see(items[-1])
-
-
-async def close(generator: Any) -> None:
-    if hasattr(generator, "aclose"):
-        await generator.aclose()
-    else:
-        generator.close()
 
 
 # --- chat completions ---------------------------------------------------------------------------------------------------
@@ -107,17 +90,17 @@ async def _(run: Run) -> None:
     options = {"stream": True, "stream_options": {"include_usage": True}}
     answers = await run.wait(run.client.chat_completion(**ASK, **options))
     run.note(len(run.server.received))
-    await read(run, answers)
+    await run.read_generator(answers)
 
 
 @shape("chat stream, as OpenAI spells it", chat_sse(), STREAM)
 async def _(run: Run) -> None:
-    await read(run, await run.wait(run.client.chat.completions.create(**ASK, stream=True)))
+    await run.read_generator(await run.wait(run.client.chat.completions.create(**ASK, stream=True)))
 
 
 @shape("chat stream, without usage", chat_sse(usage=False), Expected("chat.completions", 7, estimated=True, stream=True))
 async def _(run: Run) -> None:
-    await read(run, await run.wait(run.client.chat_completion(**ASK, stream=True)))
+    await run.read_generator(await run.wait(run.client.chat_completion(**ASK, stream=True)))
 
 
 @shape("chat stream, closed early", endless, ABANDONED)
@@ -225,7 +208,7 @@ async def _(run: Run) -> None:
     Expected("text_generation", 77, 6, stream=True, unknown_model=True),
 )
 async def _(run: Run) -> None:
-    await read(run, await run.wait(run.client.text_generation("Water", stream=True, details=True)))
+    await run.read_generator(await run.wait(run.client.text_generation("Water", stream=True, details=True)))
 
 
 def refusing() -> Script:
@@ -328,12 +311,4 @@ async def _(run: Run) -> None:
     only="async",
 )
 async def _(run: Run) -> None:
-    task = asyncio.ensure_future(run.client.chat_completion(**ASK))
-    while not run.server.received:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError as error:
-        run.note(type(error), task.cancelled())
-    run.server.release.set()
+    await run.cancels(run.client.chat_completion(**ASK))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -399,12 +398,4 @@ async def _(run: Run) -> None:
     only="async",
 )
 async def _(run: Run) -> None:
-    task = asyncio.ensure_future(run.client.chat.complete_async(**ASK))
-    while not run.server.received:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError as error:
-        run.note(type(error), task.cancelled())
-    run.server.release.set()
+    await run.cancels(run.client.chat.complete_async(**ASK))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import payloads as p
-from harness import Expected, Run, Shape, registering
+from harness import Expected, Run, Shape, close, registering
 from server import Reply, as_json
 
 MODEL = "meta-llama/Meta-Llama-3.1-8B-Instruct"
@@ -57,21 +55,6 @@ def endless() -> Reply:
     return lines(chat(f"{number} " + "x" * 3998, done=False) for number in itertools.count())
 
 
-async def read(run: Run, answers: Any) -> None:
-    run.note(type(answers), inspect.isgenerator(answers), inspect.isasyncgen(answers), answers.__qualname__)
-    items = [item async for item in run.each(answers)]
-    for item in items[:-1]:
-        run.see(item, carries=False)
-    run.see(items[-1])
-
-
-async def close(generator: Any) -> None:
-    if hasattr(generator, "aclose"):
-        await generator.aclose()
-    else:
-        generator.close()
-
-
 # --- chat ---------------------------------------------------------------------------------------------------------------
 
 
@@ -114,12 +97,12 @@ async def _(run: Run) -> None:
 async def _(run: Run) -> None:
     answers = await run.wait(run.client.chat(**ASK, stream=True))
     run.note(len(run.server.received))
-    await read(run, answers)
+    await run.read_generator(answers)
 
 
 @shape("chat stream, without counts", chat_lines(counts={}), Expected("chat", 7, estimated=True, stream=True))
 async def _(run: Run) -> None:
-    await read(run, await run.wait(run.client.chat(**ASK, stream=True)))
+    await run.read_generator(await run.wait(run.client.chat(**ASK, stream=True)))
 
 
 @shape("chat stream, never advanced", chat_lines())
@@ -138,7 +121,7 @@ async def _(run: Run) -> None:
         items = [next(answers), answers.send(None), answers.send("ignored")]
     for item in items:
         run.see(item, carries=False)
-    await read(run, answers)
+    await run.read_generator(answers)
 
 
 @shape("chat stream, send() too early", chat_lines())
@@ -221,7 +204,7 @@ async def _(run: Run) -> None:
     Expected("generate", 191, 26, stream=True),
 )
 async def _(run: Run) -> None:
-    await read(run, await run.wait(run.client.generate(**FILL, stream=True)))
+    await run.read_generator(await run.wait(run.client.generate(**FILL, stream=True)))
 
 
 # --- what is no request to a model that generates
@@ -297,12 +280,4 @@ async def _(run: Run) -> None:
     only="async",
 )
 async def _(run: Run) -> None:
-    task = asyncio.ensure_future(run.client.chat(**ASK))
-    while not run.server.received:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError as error:
-        run.note(type(error), task.cancelled())
-    run.server.release.set()
+    await run.cancels(run.client.chat(**ASK))

@@ -665,15 +665,7 @@ CANCELLED = Expected("chat.completions", None, status="cancelled", error_type="C
 
 @shape("cancelled", Reply(waits=True), CANCELLED, only="async")
 async def _(run: Run) -> None:
-    task = asyncio.ensure_future(run.client.chat.completions.create(**ASK))
-    while not run.server.received:
-        await asyncio.sleep(0.001)
-    task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError as error:
-        run.note(type(error), task.cancelled())
-    run.server.release.set()
+    await run.cancels(run.client.chat.completions.create(**ASK))
 
 
 @shape(
