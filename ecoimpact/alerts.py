@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ecoimpact.budgets import Budget, Spending, spending
+from ecoimpact.types import Range
 
 logger = logging.getLogger("ecoimpact")
 
@@ -99,7 +100,7 @@ class Watch:
         if state.used is None or not fresh or fresh[-1][0] != reached[-1]:
             return None
         percent, marker = fresh[-1]
-        alert = _alert(state, percent, state.used.central)
+        alert = _alert(state, state.used, percent)
         callback = state.budget.on_alert
         address = self._webhooks.get(state.budget.name)
         # What failed is tried again with the next look, the callback and the webhook together.
@@ -143,17 +144,16 @@ class Watch:
                 logger.warning("ecoimpact: budget %r: %s", name, what)
 
 
-def _alert(state: Spending, percent: float, used: float) -> Alert:
+def _alert(state: Spending, used: Range, percent: float) -> Alert:
     budget = state.budget
-    span = state.used
     return Alert(
         budget=budget.name,
         scope=state.scope,
         percent=percent,
         share=state.share,
-        used=used,
-        used_min=used if span is None else span.min,
-        used_max=used if span is None else span.max,
+        used=used.central,
+        used_min=used.min,
+        used_max=used.max,
         limit=budget.limit,
         unit=budget.unit.symbol,
         period=budget.period,

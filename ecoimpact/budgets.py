@@ -35,8 +35,6 @@ UNITS: Final[Mapping[str, Unit]] = {
     "wh": Unit("Wh", "energy", 1e3),  # kWh
     "l": Unit("L", "wcf", 1.0),
 }
-_NOBODY: Final = frozenset({"(none)", "(other)"})
-"""Groups of a report that stand for no value of the label."""
 FILE_KEYS: Final = frozenset({*UNITS, "period", "label", "per", "alert_at", "webhook", "bound"})
 
 
@@ -153,6 +151,7 @@ class Spending:
 def spending(index: Index, budgets: Iterable[Budget], *, now: datetime) -> list[Spending]:
     """How each budget stands, from the index as it is; for budgets with ``per`` each value of the label, highest first."""
     from ecoimpact.records import queries
+    from ecoimpact.records.names import NONE, OTHER
 
     known = queries.label_keys(index)
     found = []
@@ -165,7 +164,7 @@ def spending(index: Index, budgets: Iterable[Budget], *, now: datetime) -> list[
             found.append(_spending(budget, None, began, total))
         elif budget.per in known:
             groups = queries.report(index, f"label:{budget.per}", queries.Where(since=began)).groups
-            each = (_spending(budget, group.key, began, group.totals) for group in groups if group.key not in _NOBODY)
+            each = (_spending(budget, group.key, began, group.totals) for group in groups if group.key not in (NONE, OTHER))
             found += sorted(each, key=lambda state: -state.share)
     return found
 

@@ -15,6 +15,11 @@ MAX_TEXT_CHARS: Final = 256
 EVERYTHING: Final = 0
 """The label of every record, those without labels too."""
 
+NONE: Final = "(none)"
+"""The value of a label for requests that do not have it."""
+OTHER: Final = "(other)"
+"""What is beyond the number of names that an index keeps."""
+
 
 class Names:
     """Numbers for what names many records: series (the combination of all dimensions) and labels.
@@ -53,10 +58,10 @@ class Names:
         cleaned = [clean_text(value) if value and isinstance(value, str) else "(unknown)" for value in values]
         for position, known in enumerate(self._dimensions):
             if cleaned[position] not in known and len(known) >= self.MAX_VALUES:
-                cleaned[position] = "(other)"
+                cleaned[position] = OTHER
         key = tuple(cleaned)
         if key not in self._series and len(self._series) >= self.MAX_SERIES:
-            key = ("(other)",) * len(DIMENSIONS)
+            key = (OTHER,) * len(DIMENSIONS)
         number = self._series.get(key)
         if number is None:
             number = self._series[key] = self._next_series
@@ -81,13 +86,13 @@ class Names:
 
     def _label(self, key: str, value: str) -> tuple[str, int]:
         if key not in self._labels and len(self._labels) >= self.MAX_KEYS:
-            key = value = "(other)"
+            key = value = OTHER
         if key not in self._labels:
             self._labels[key] = {}
-            self._new_label(key, "(none)")
+            self._new_label(key, NONE)
         values = self._labels[key]
-        if value not in values and len(values) >= self.MAX_VALUES + 1:  # one of them is "(none)"
-            value = "(other)"
+        if value not in values and len(values) >= self.MAX_VALUES + 1:  # one of them is NONE
+            value = OTHER
         return key, values[value] if value in values else self._new_label(key, value)
 
     def _new_label(self, key: str, value: str) -> int:
@@ -102,7 +107,7 @@ class Names:
     def lacking(self) -> list[list[int]]:
         """For each set of keys the ``(none)`` labels of all the other keys."""
         return [
-            [values["(none)"] for key, values in self._labels.items() if key not in keys]
+            [values[NONE] for key, values in self._labels.items() if key not in keys]
             for keys in self._keysets  # numbered in their order
         ]
 

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ecoimpact.records import listing
+
 if TYPE_CHECKING:
     from ecoimpact.records.index import Progress
 
@@ -105,9 +107,7 @@ def read_records(
 
 def segments(log_dir: Path) -> list[Path]:
     """The segments of a log in the order of their names. Links are left out: the writer makes none."""
-    folders = [folder for folder in sorted(log_dir.glob("*/")) if not folder.is_symlink()]
-    paths = [path for folder in folders for path in sorted(folder.glob("*.jsonl"))]
-    return [path for path in paths if not path.is_symlink() and path.is_file()]
+    return [path for _, (path, _) in listing.segments(log_dir)]
 
 
 def parse(line: bytes) -> dict[str, Any] | None:

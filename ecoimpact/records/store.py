@@ -18,7 +18,7 @@ from typing import Final
 from ecoimpact.records.buckets import DAY, HOUR, MONTH, first_day, month_of_day
 from ecoimpact.records.folding import AMOUNTS, COUNTS, KEY, RECENT, SUMS, TOKENS, UNFILED, Pointer, Summed
 from ecoimpact.records.listing import Segment
-from ecoimpact.records.names import DIMENSIONS, EVERYTHING, Names
+from ecoimpact.records.names import DIMENSIONS, EVERYTHING, NONE, OTHER, Names
 
 VERSION: Final = 1
 APPLICATION_ID: Final = 0x65636F69  # "ecoi"
@@ -174,7 +174,7 @@ class Store:
             )
             connection.executemany("INSERT INTO label VALUES (?, ?, ?)", names.new_labels)
             for number, _, value in names.new_labels:
-                if value == "(none)":
+                if value == NONE:
                     _count_all_under(connection, number)
             connection.executemany(_UPSERT, summed.rollups)
             self._add_codes(connection, summed.codes)
@@ -193,7 +193,7 @@ class Store:
         known = set(connection.execute("SELECT DISTINCT kind, code FROM code"))
         for (kind, code, *key), number in codes.items():
             if (kind, code) not in known and len(known) >= _MAX_CODES:
-                code = "(other)"  # noqa: PLW2901
+                code = OTHER  # noqa: PLW2901
             known.add((kind, code))
             connection.execute(
                 "INSERT INTO code VALUES (?, ?, ?, ?, ?, ?) "
