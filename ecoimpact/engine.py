@@ -114,10 +114,14 @@ def register_model(
 def register_site(host_or_provider: str, *, zone: str, pue: Bound, wue_l_per_kwh: Bound, source: str | None = None) -> None:
     """Say where a provider, or the host of an endpoint, runs: electricity zone, PUE and water on site in L/kWh.
 
+    An endpoint is named by its host, ``gpu.internal``, or by its address, ``http://gpu.internal:8000/v1``; with a port,
+    only that port is meant.
+
     Raises:
         ValueError: what is wrong, and what would be right.
 
-    >>> register_site("llm.example.org", zone="FRA", pue=1.2, wue_l_per_kwh=(0.1, 0.3))
+    >>> register_site("http://gpu.internal", zone="FRA", pue=1.2, wue_l_per_kwh=0.2)
+    >>> register_site("groq", zone="SWE", pue=(1.1, 1.3), wue_l_per_kwh=(0, 0.3))
     """
     global _current  # noqa: PLW0603 - as above
     overhead, water = _bounds("pue", pue), _bounds("wue_l_per_kwh", wue_l_per_kwh)
@@ -168,11 +172,20 @@ def _name(name: str, value: Any) -> str:
 
 
 def _host(text: str) -> str:
-    """The host of an address, or the text itself: ``https://LLM.example.org/v1`` is ``llm.example.org``."""
+    """The host of an address, with a port that is not the scheme's own, or the text itself.
+
+    >>> _host("https://LLM.example.org:443/v1//"), _host("http://gpu.internal:8000"), _host("groq")
+    ('llm.example.org', 'gpu.internal:8000', 'groq')
+    """
     text = text.strip().lower()
-    if "//" in text:
-        text = text.partition("//")[2]
-    return text.partition("/")[0].rpartition("@")[2]
+    scheme, separator, rest = text.partition("//")
+    if not separator:
+        scheme, rest = "", text
+    authority = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return authority.removesuffix(_DEFAULT_PORTS.get(scheme, "/"))
+
+
+_DEFAULT_PORTS = {"http:": ":80", "https:": ":443"}
 
 
 # --- configuration ------------------------------------------------------------------------------------------------------
@@ -317,7 +330,10 @@ def _is_provider(known: Catalog, provider: str | None, host: str | None) -> bool
 
 
 def _places(host: str | None, provider: str) -> tuple[str, ...]:
-    return (provider,) if host is None else (host, host.partition(":")[0], provider)
+    if host is None:
+        return (provider,)
+    name, _, port = host.rpartition(":")
+    return (host, name, provider) if name and port.isdecimal() else (host, provider)
 
 
 def _model(known: Catalog, provider: str | None, names: tuple[Any, ...]) -> data.Found | None:
@@ -401,6 +417,9 @@ def assess(
     cost = partial(_cost, plan.match, provider, models, usage, started_at)
     if errors:
         return Assessment(None, None, chosen.name, data.DATA_VERSION, plan.match, plan.zone, warnings, errors, cost=cost)
+    if not usage.generates and not getattr(chosen, "counts_input", False):
+        warnings = (*warnings, notice("request-not-covered"))
+        return Assessment(None, None, chosen.name, data.DATA_VERSION, plan.match, plan.zone, warnings, (), cost=cost)
 
     usage_low = usage_high = usage
     if usage.estimated:

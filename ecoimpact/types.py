@@ -250,7 +250,8 @@ class Usage:
     it); ``output_tokens`` include ``reasoning_tokens``. ``estimated`` says that the provider sent no count and
     ``output_tokens`` was derived from the length of what it generated. ``service_tier`` is what the provider says it
     served, where that is not its ordinary tier. ``priced_apart`` holds further parts that some providers bill on their
-    own, by the names of ``genai-prices``, such as ``("input_audio_tokens", 12)``.
+    own, by the names of ``genai-prices``, such as ``("input_audio_tokens", 12)``. ``generates`` is false for requests that
+    only read, such as embeddings: not every methodology covers them.
     """
 
     input_tokens: Number | None = None
@@ -261,6 +262,7 @@ class Usage:
     cache_write_tokens: Number | None = None
     service_tier: str | None = None
     priced_apart: tuple[tuple[str, int], ...] = ()
+    generates: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,7 +460,8 @@ class Methodology(Protocol):
 
     Both work on floats and on numpy arrays alike, read no data and no clock. Every output is monotone in every input, so
     that the function at all-low and at all-high inputs gives the ends of the range. ``site_table`` names the provider
-    table that belongs to the edition.
+    table that belongs to the edition. One that also counts what is read has an attribute ``counts_input`` that is true:
+    without it, requests that generate nothing get no figures.
     """
 
     name: str

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ecoimpact import data
 from ecoimpact.data.tables import FILES, header, rows
 from ecoimpact.methodologies import get, names
-from ecoimpact.providers._hosts import HOSTS
+from ecoimpact.providers._hosts import HOSTS, LOCAL_SERVERS
 
 TABLES = sorted(path.stem for path in FILES.glob("*.csv"))
 DOCS = Path(__file__).parent.parent / "docs"
@@ -30,7 +30,8 @@ DIGESTS = {
     "price_fit.csv": "db5be2e15c7c18ae",
     "sites-ecologits-0.11.csv": "fbcd7574791e4bbb",
     "sites-ecologits-2025-09.csv": "97863a6a6725e17d",
-    "sources.toml": "fe3006a484c67fce",
+    "sites_added.csv": "b77f177758bb52b6",
+    "sources.toml": "94101fe5e8d83d1a",
     "zones.csv": "4adaca02762df7c8",
 }
 
@@ -258,7 +259,7 @@ def test_sites_are_plausible(table: str) -> None:
 
 
 @pytest.mark.parametrize("table", data.site_tables())
-@pytest.mark.parametrize("provider", ["groq", "nobody", None, "*"])
+@pytest.mark.parametrize("provider", ["together", "nobody", None, "*"])
 def test_an_unknown_site_is_typical_and_flagged(table: str, provider: str | None) -> None:
     site = data.site(table, provider)
     assert not data.has_site(table, provider)
@@ -268,8 +269,22 @@ def test_an_unknown_site_is_typical_and_flagged(table: str, provider: str | None
     assert site.wue_l_per_kwh.max - site.wue_l_per_kwh.min > 1
 
 
+@pytest.mark.parametrize("table", data.site_tables())
+def test_sites_of_our_own_complete_the_methodologies_tables(table: str) -> None:
+    """None overrules a row of a methodology's own table; one without overhead or water has typical ones, and says so."""
+    typical = data.site(table, None)
+    for provider, _, _, pue, wue, _ in rows("sites_added"):
+        site = data.site(table, provider)
+        assert provider in data.PROVIDERS
+        assert provider not in {row[0] for row in rows(f"sites-{table}")}
+        assert site.mix.zone != data.WORLD
+        assert site.warnings == (() if pue and wue else ("site-typical",))
+        assert (site.pue == typical.pue) == (not pue)
+        assert (site.wue_l_per_kwh == typical.wue_l_per_kwh) == (not wue)
+
+
 def test_the_hosts_of_the_instrumentation_are_known_providers() -> None:
-    assert set(HOSTS.values()) <= set(data.PROVIDERS)
+    assert {*HOSTS.values(), *LOCAL_SERVERS.values()} <= set(data.PROVIDERS)
 
 
 # --- notices ------------------------------------------------------------------------------------------------------------

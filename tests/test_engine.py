@@ -127,7 +127,7 @@ def test_a_router_may_answer_with_a_model_of_another_family() -> None:
 
 
 def test_an_unknown_site_is_typical_and_flagged() -> None:
-    impacts = estimate("openai/gpt-oss-120b", output_tokens=100, provider="groq")
+    impacts = estimate("openai/gpt-oss-120b", output_tokens=100, provider="together")
     assert impacts.zone == "WOR"
     assert "site-world" in codes(impacts.warnings)
     assert energy(impacts)[1] > 1.3 * energy(impacts)[0]

@@ -1,4 +1,7 @@
-"""Where providers run their models: overhead, water on site, electricity zones. Each methodology names its table."""
+"""Where providers run their models: overhead, water on site, electricity zones. Each methodology names its table.
+
+What the methodologies' tables do not name is looked for in a table of our own, and is typical elsewhere, with a warning.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from ecoimpact.types import ElectricityMix, Site
 
 ANY_PROVIDER = "*"
 _PREFIX = "sites-"
+_ADDED = "sites_added"
 
 
 def site_tables() -> tuple[str, ...]:
@@ -19,24 +23,28 @@ def site_tables() -> tuple[str, ...]:
 
 @cache
 def _index(table: str) -> dict[str, tuple[str, ...]]:
-    return {row[0]: row for row in rows(f"{_PREFIX}{table}")}
+    return {row[0]: row for row in (*rows(_ADDED), *rows(f"{_PREFIX}{table}"))}
 
 
 def has_site(table: str, provider: str | None) -> bool:
-    """Whether the table knows where the provider runs."""
+    """Whether it is known where the provider runs."""
     return provider != ANY_PROVIDER and provider in _index(table)
 
 
 def site(table: str, provider: str | None, grid: ElectricityMix | None = None) -> Site:
     """The site of a provider, on the provider's own electricity or on ``grid``.
 
-    A provider that the table does not name gets typical figures with wide ranges and the warning ``site-world``.
+    A provider that no table names gets typical figures with wide ranges and the warning ``site-world``; one of which only
+    the zones are known, typical overhead and water with the warning ``site-typical``.
 
     >>> site("ecologits-2025-09", "mistralai").mix.zone, site("ecologits-2025-09", "nobody").warnings
     ('SWE+NOR', ('site-world',))
     """
     known = has_site(table, provider)
+    _, _, _, typical_pue, typical_wue, typical_keys = _index(table)[ANY_PROVIDER]
     _, _, zones, pue, wue, keys = _index(table)[str(provider) if known else ANY_PROVIDER]
     mixes = tuple(m for m in map(mix, zones.split()) if m is not None)
-    warnings = () if known else ("site-world",)
-    return Site(span(pue), span(wue), grid or joined(mixes), source=keys, warnings=warnings)
+    warnings: tuple[str, ...] = () if known else ("site-world",)
+    if not pue or not wue:
+        keys, warnings = f"{keys} {typical_keys}", ("site-typical",)
+    return Site(span(pue or typical_pue), span(wue or typical_wue), grid or joined(mixes), source=keys, warnings=warnings)

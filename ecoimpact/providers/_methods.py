@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from ecoimpact.instrumentation.provider import Endpoint, Method, Provider, Request, Role, Shape, Target
-from ecoimpact.providers._hosts import provider_at
+from ecoimpact.providers._hosts import place_of
 
 
 class Call(NamedTuple):
@@ -75,8 +74,8 @@ def method_provider(
 
     def locate(request: Request) -> tuple[str, str | None]:
         provider, url = request.url
-        host = urlsplit(url).hostname if isinstance(url, str) else getattr(url, "host", None)
-        return provider or (provider_at(host) if host else None) or id, host
+        place = place_of(url, request.model)
+        return provider or place.provider or id, place.host
 
     targets = [_target(call.place, Role.METHOD, required=call.required, method=recognise(call)) for call in calls]
     targets += [_target(place, Role.CLOSE) for place in closes]

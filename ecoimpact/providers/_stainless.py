@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ecoimpact.instrumentation.provider import Endpoint, Provider, Reader, Request, Role, Shape, Target
-from ecoimpact.providers._hosts import provider_at
+from ecoimpact.providers._hosts import place_of
 
 RAW_HEADER = "X-Stainless-Raw-Response"
 
@@ -25,7 +25,7 @@ def stainless_provider(
     clients: Mapping[str, str],
     helpers: Mapping[str, tuple[str, ...]],
     rebuilds: tuple[str, ...] = (),
-    asks_for_usage: Endpoint | None = None,
+    asks_for_usage: tuple[Endpoint, ...] = (),
 ) -> Provider:
     """Declare an SDK.
 
@@ -34,7 +34,7 @@ def stainless_provider(
         clients: provider ids of clients that are not the SDK's own provider, by the name of a class they inherit from.
         helpers: classes that consume a stream for the user, ``module:Class``, with the methods that return the answer.
         rebuilds: functions that make a new object of an answer, ``module:Class.method``.
-        asks_for_usage: the endpoint whose streams send usage only when asked (``stream_options.include_usage``).
+        asks_for_usage: the endpoints whose streams send usage only when asked (``stream_options.include_usage``).
     """
 
     def identify(client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
@@ -50,13 +50,13 @@ def stainless_provider(
         return Request(endpoint, model if isinstance(model, str) else None, stream, type(client), client._base_url)
 
     def locate(request: Request) -> tuple[str, str | None]:
-        host = getattr(request.url, "host", None)
-        return _by_class(request.client, clients) or (provider_at(host) if host else None) or id, host
+        place = place_of(request.url, request.model)
+        return _by_class(request.client, clients) or place.provider or id, place.host
 
     def ask_for_usage(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         options = _options(args, kwargs)
         body = options.json_data
-        if endpoint_of(options.method, options.url) is not asks_for_usage or not isinstance(body, dict):
+        if endpoint_of(options.method, options.url) not in asks_for_usage or not isinstance(body, dict):
             return False
         headers = options.headers if isinstance(options.headers, Mapping) else {}
         stream_options = body.get("stream_options")
@@ -82,7 +82,7 @@ def stainless_provider(
             and hasattr(client, "request")
             and hasattr(client, "base_url")
         ),
-        ask_for_usage=ask_for_usage if asks_for_usage is not None else lambda _args, _kwargs: False,
+        ask_for_usage=ask_for_usage if asks_for_usage else lambda _args, _kwargs: False,
         observe_parser=_observe_parser,
         copies=("copy", "with_options"),
     )

@@ -1,4 +1,4 @@
-"""OpenAI's SDK, and every OpenAI-compatible endpoint reached through it: chat completions and responses.
+"""OpenAI's SDK, and every compatible endpoint reached through it: chat completions, responses, completions, embeddings.
 
 Token counts: ``completion_tokens`` and ``output_tokens`` include reasoning tokens. A chat stream sends usage in an extra
 last chunk, only when asked; a response's stream in its last event.
@@ -137,13 +137,41 @@ def _output_characters(response: Any) -> int:
     return characters
 
 
+class CompletionReader(ChatReader):
+    """``Completion``, plain and as a part of a stream: the text lies in the choice itself."""
+
+    def _feed(self, item: Any) -> bool:
+        choices = field(item, "choices")
+        self.characters += sum(length(choice, "text") for choice in choices) if isinstance(choices, list) else 0
+        return super()._feed(item)
+
+
+class EmbeddingReader(Reader):
+    """``CreateEmbeddingResponse``: the input was read, and nothing generated."""
+
+    _usage: Any = None
+
+    def feed(self, item: Any) -> bool:
+        self.response_model = text(item, "model")
+        self._usage = field(item, "usage")
+        self.finished = True
+        return True
+
+    def counts(self) -> Usage:
+        return Usage(input_tokens=count(self._usage, "prompt_tokens"), output_tokens=0, generates=False)
+
+
 CHAT: Final = Endpoint("chat.completions", ChatReader)
+COMPLETIONS: Final = Endpoint("completions", CompletionReader)
+EMBEDDINGS: Final = Endpoint("embeddings", EmbeddingReader)
 RESPONSES: Final = Endpoint("responses", ResponseReader)
 RESPONSES_POLL: Final = Endpoint("responses", ResponseReader, polls=True)
 
 
 _POSTED: Final = {
     "/chat/completions": CHAT,
+    "/completions": COMPLETIONS,
+    "/embeddings": EMBEDDINGS,
     "/responses": RESPONSES,
     "/responses?beta=true": RESPONSES,
     "/responses/compact": RESPONSES,
@@ -178,5 +206,5 @@ PROVIDER: Final = stainless_provider(
         "openai.lib.streaming.responses._responses:ResponseStream": ("get_final_response",),
         "openai.lib.streaming.responses._responses:AsyncResponseStream": ("get_final_response",),
     },
-    asks_for_usage=CHAT,
+    asks_for_usage=(CHAT, COMPLETIONS),
 )

@@ -33,6 +33,7 @@ class Expected:
     provider: str | None = None
     error_type: str | None = None  # alternatives, over the versions of the SDK, are joined by "|"
     unknown_model: bool = False  # the program named none, nor did the answer: there are no figures
+    covered: bool = True  # by the default methodology; else there are no figures either
 
 
 @dataclass

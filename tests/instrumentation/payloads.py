@@ -84,6 +84,42 @@ def tool_chunks(*, usage: bool) -> list[dict[str, Any]]:
     return events
 
 
+INSTRUCT = "gpt-3.5-turbo-instruct"
+
+
+def completion(text: str = TEXT, finish_reason: str | None = "stop", **fields: Any) -> dict[str, Any]:
+    """An answer of the older completions API, or a part of one."""
+    return {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": 1,
+        "model": INSTRUCT,
+        "choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}],
+        **fields,
+    }
+
+
+COMPLETION_USAGE = {"prompt_tokens": 9, "completion_tokens": 41, "total_tokens": 50}
+
+
+def completion_chunks(*, usage: bool) -> list[dict[str, Any]]:
+    chunks = [completion(word, None) for word in WORDS] + [completion("")]
+    return [*chunks, completion(choices=[], usage=COMPLETION_USAGE)] if usage else chunks
+
+
+EMBEDDER = "text-embedding-3-small"
+
+
+def embeddings(**fields: Any) -> dict[str, Any]:
+    return {
+        "object": "list",
+        "model": EMBEDDER,
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}],
+        "usage": {"prompt_tokens": 12, "total_tokens": 12},
+        **fields,
+    }
+
+
 RESPONSE_USAGE = {
     "input_tokens": 31,
     "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 0},

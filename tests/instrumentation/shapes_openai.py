@@ -693,3 +693,106 @@ async def _(run: Run) -> None:
     except asyncio.CancelledError as error:
         run.note(type(error))
     run.server.release.set()
+
+
+# --- completions, the older API -----------------------------------------------------------------------------------------
+
+FILL: Any = {"model": p.INSTRUCT, "prompt": "Water boils at"}
+COMPLETION = Expected("completions", 41, 9)
+COMPLETION_STREAM = Expected("completions", 41, 9, stream=True)
+
+
+@shape("completion", as_json(p.completion(usage=p.COMPLETION_USAGE)), COMPLETION)
+async def _(run: Run) -> None:
+    run.see(await run.wait(run.client.completions.create(**FILL)))
+
+
+@shape("completion without usage", as_json(p.completion()), Expected("completions", 7, estimated=True))
+async def _(run: Run) -> None:
+    run.see(await run.wait(run.client.completions.create(**FILL)))
+
+
+@shape("completion, raw response", as_json(p.completion(usage=p.COMPLETION_USAGE)), COMPLETION)
+async def _(run: Run) -> None:
+    run.see((await run.wait(run.client.completions.with_raw_response.create(**FILL))).parse())
+
+
+async def read_completion_stream(run: Run, **options: Any) -> None:
+    stream = await run.wait(run.client.completions.create(**FILL, stream=True, **options))
+    items = [item async for item in run.each(stream)]
+    for item in items[:-1]:
+        run.see(item, carries=False)
+    run.see(items[-1])
+    run.carriers.append(stream)
+
+
+@shape("completion, stream with usage", lambda: sse(p.completion_chunks(usage=True), done=True), COMPLETION_STREAM)
+async def _(run: Run) -> None:
+    await read_completion_stream(run, **USAGE)
+
+
+@shape(
+    "completion, stream without usage",
+    lambda: sse(p.completion_chunks(usage=False), done=True),
+    Expected("completions", 7, estimated=True, stream=True),
+)
+async def _(run: Run) -> None:
+    await read_completion_stream(run)
+
+
+@shape(
+    "completion, stream, usage asked for by us",
+    lambda: sse(p.completion_chunks(usage=True), done=True),
+    COMPLETION_STREAM,
+    settings={"request_stream_usage": True},
+    same_wire=False,
+)
+async def _(run: Run) -> None:
+    stream = await run.wait(run.client.completions.create(**FILL, stream=True))
+    run.note([item.choices[0].text async for item in run.each(stream) if item.choices])
+    run.carriers.append(stream)
+
+
+# --- embeddings: read, and nothing generated ----------------------------------------------------------------------------
+
+EMBED: Any = {"model": p.EMBEDDER, "input": "Water boils at 100 degrees."}
+EMBEDDING = Expected("embeddings", 0, 12, covered=False)
+
+
+@shape("embedding", as_json(p.embeddings()), EMBEDDING)
+async def _(run: Run) -> None:
+    run.see(await run.wait(run.client.embeddings.create(**EMBED)))
+
+
+@shape("embedding, floats", as_json(p.embeddings()), EMBEDDING)
+async def _(run: Run) -> None:
+    run.see(await run.wait(run.client.embeddings.create(**EMBED, encoding_format="float")))
+
+
+@shape("embedding, raw response", as_json(p.embeddings()), EMBEDDING)
+async def _(run: Run) -> None:
+    run.see((await run.wait(run.client.embeddings.with_raw_response.create(**EMBED))).parse())
+
+
+@shape("embedding, raw response that nobody parses", as_json(p.embeddings()), EMBEDDING)
+async def _(run: Run) -> None:
+    await run.wait(run.client.embeddings.with_raw_response.create(**EMBED))
+
+
+@shape(
+    "embedding, refused",
+    as_json({"error": {"message": "no"}}, 400),
+    Expected("embeddings", 0, status="error", error_type="BadRequestError", covered=False),
+)
+async def _(run: Run) -> None:
+    await run.fails(lambda: run.client.embeddings.create(**EMBED))
+
+
+@shape(
+    "embedding, azure",
+    as_json(p.embeddings()),
+    Expected("embeddings", 0, 12, covered=False, provider="azure_openai"),
+    client="azure",
+)
+async def _(run: Run) -> None:
+    run.see(await run.wait(run.client.embeddings.create(**EMBED)))

@@ -131,5 +131,5 @@ def expected(record: Expected, provider: str) -> dict[str, Any]:
         "estimated": record.estimated,
         "status": record.status,
         "stream": record.stream,
-        "figures": record.output_tokens is not None and not record.unknown_model,
+        "figures": record.output_tokens is not None and record.covered and not record.unknown_model,
     }
