@@ -5,16 +5,17 @@ BIN = $(VENV)/bin
 # A new environment is made when what it holds has changed.
 STAMP = $(VENV)/.installed
 OLDEST = openai==1.66.0 anthropic==0.49.0 mistralai==2.0.0 google-genai==1.10.0 cohere==5.16.0 ollama==0.4.7 \
-	"huggingface_hub[inference]==0.30.0"
+	"huggingface_hub[inference]==0.30.0" boto3==1.37.24
 
-.PHONY: demo test lint format oldest bench clean help
+.PHONY: demo test lint format oldest frameworks bench clean help
 
 help:
-	@echo "make demo     a short chat through the real SDKs, with the figures of every call"
-	@echo "make test     every check and every test"
-	@echo "make lint     formatting, types, the direction of imports"
-	@echo "make oldest   the conformance suite on the oldest SDKs that the extras allow"
-	@echo "make bench    the benchmarks, written into docs/benchmarks.md"
+	@echo "make demo       a short chat through the real SDKs, with the figures of every call"
+	@echo "make test       every check and every test"
+	@echo "make lint       formatting, types, the direction of imports"
+	@echo "make oldest     the conformance suite on the oldest SDKs that the extras allow"
+	@echo "make frameworks LiteLLM, agent frameworks and other observers, each in an environment that holds it"
+	@echo "make bench      the benchmarks, written into docs/benchmarks.md"
 
 demo: $(STAMP)
 	$(BIN)/ecoimpact demo
@@ -35,6 +36,9 @@ format: $(STAMP)
 oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest tests/instrumentation
 
+frameworks: $(STAMP)
+	$(BIN)/nox
+
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks
@@ -52,4 +56,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-oldest .nox dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

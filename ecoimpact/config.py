@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from ecoimpact import budgets
+from ecoimpact.grid import GridIntensity, named
 from ecoimpact.labels import MAX_KEY_CHARS, MAX_LABELS, MAX_VALUE_CHARS, clean
 from ecoimpact.types import Exporter
 
@@ -30,6 +31,7 @@ class Settings:
     """What holds for every call: the arguments of ``instrument()``."""
 
     zone: str | None = None
+    grid: GridIntensity | None = None
     methodology: Any = DEFAULT_METHODOLOGY
     log_dir: Path | None = None
     exporters: tuple[Exporter, ...] = ()
@@ -48,6 +50,7 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 VARIABLES: Final[Mapping[str, str]] = {
     "zone": "ECOIMPACT_ZONE",
+    "grid": "ECOIMPACT_GRID",
     "methodology": "ECOIMPACT_METHODOLOGY",
     "log_dir": "ECOIMPACT_LOG",
     "labels": "ECOIMPACT_LABELS",
@@ -214,12 +217,26 @@ def _exporters(value: Any, origin: str) -> tuple[Exporter, ...]:
     return exporters
 
 
+def _grid(value: Any, origin: str) -> GridIntensity:
+    if isinstance(value, str | os.PathLike):
+        try:
+            return named(os.fspath(value))
+        except ValueError as error:
+            raise ValueError(f"{origin}: {error}") from None
+    if not isinstance(value, GridIntensity):
+        raise ValueError(  # noqa: TRY004 - as above
+            f"{origin} must be a name, the path of a .csv file, or have name and gwp_kgco2eq_per_kwh, not {value!r}"
+        )
+    return value
+
+
 def _methodology(value: Any, origin: str) -> Any:
     return _text(value, origin) if isinstance(value, str) else value
 
 
 _PARSERS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
     "zone": _text,
+    "grid": _grid,
     "methodology": _methodology,
     "log_dir": _path,
     "exporters": _exporters,

@@ -8,7 +8,7 @@ It knows no SDK and no log. What comes from outside (names, counts, latencies) n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -17,8 +17,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ecoimpact import data, methodologies
 from ecoimpact.data import notice
+from ecoimpact.grid import GridIntensity
 from ecoimpact.types import (
     Assessment,
+    ElectricityMix,
     Explanation,
     Impacts,
     Methodology,
@@ -57,7 +59,7 @@ class Catalog:
     def __init__(self, models: Mapping[tuple[str | None, str], ModelCard], sites: Mapping[str, Site]) -> None:
         self.models = models
         self.sites = sites
-        self.plans: dict[tuple[Any, ...], _Plan] = {}
+        self.plans: dict[tuple[Any, ...], Plan] = {}
 
 
 _current = Catalog({}, {})
@@ -129,7 +131,7 @@ def register_site(host_or_provider: str, *, zone: str, pue: Bound, wue_l_per_kwh
         raise ValueError(f"pue is total energy over IT energy, so at least 1, got {pue!r}")
     if water.min < 0:
         raise ValueError(f"wue_l_per_kwh is at least 0, got {wue_l_per_kwh!r}")
-    mix = data.mix(validate_zone(zone))
+    mix, _ = data.electricity(validate_zone(zone))
     assert mix is not None  # noqa: S101 - validate_zone has seen it
     where = _host(_name("host_or_provider", host_or_provider))
     site = Site(overhead, water, mix, source=_text("source", source) if source is not None else "registered by the program")
@@ -192,32 +194,51 @@ _DEFAULT_PORTS = {"http:": ":80", "https:": ":443"}
 
 
 def validate_zone(zone: Any) -> str:
-    """The code of a zone in its own spelling.
+    """The code of a zone, or of a cloud's region, in its own spelling.
 
     Raises:
         ValueError: the zone is not known; the message lists near codes and names.
 
-    >>> validate_zone("fra")
-    'FRA'
+    >>> validate_zone("fra"), validate_zone("CA-qc"), validate_zone("AWS:eu-west-3")
+    ('FRA', 'CA-QC', 'aws:eu-west-3')
     """
     names = data.zone_codes()
     code = zone.strip().upper() if isinstance(zone, str) else ""
     if code in names:
         return code
+    regions = data.region_codes()
+    if code.lower() in regions:
+        return code.lower()
     from difflib import get_close_matches
 
     by_name = {name.lower(): known for known, name in names.items()}
     wanted = code.lower()
     parts = [by_name[name] for name in by_name if len(wanted) > 3 and wanted in name]
     near = (
-        [by_name[name] for name in get_close_matches(wanted, by_name, n=3)]
+        [known for known in names if code and known.endswith(f"-{code}")]
+        + [by_name[name] for name in get_close_matches(wanted, by_name, n=3)]
         + parts[:3]
         + get_close_matches(code, names, n=3)
+        + _near_regions(wanted)
     )
-    hint = ", ".join(f"{known} ({names[known]})" for known in dict.fromkeys(near)) or "no near match"
+    known_names = {**names, **regions}
+    hint = ", ".join(f"{known} ({known_names[known]})" for known in dict.fromkeys(near)) or "no near match"
     raise ValueError(
-        f"unknown zone {zone!r}: a zone is an ISO 3166-1 alpha-3 code or a US state such as US-CA; near: {hint}"
+        f"unknown zone {zone!r}: a zone is an ISO 3166-1 alpha-3 code, a part of a country such as US-CA or SE-SE3, or a "
+        f"cloud's region such as aws:eu-west-3; near: {hint}"
     )
+
+
+def _near_regions(wanted: str) -> list[str]:
+    """Regions by their own names, where the cloud is missing or another's; those of the cloud that was named first."""
+    from difflib import get_close_matches
+
+    regions = data.region_codes()
+    cloud, colon, name = wanted.rpartition(":")
+    same_name = [code for code in regions if code.partition(":")[2] == name]
+    if not colon:
+        return same_name
+    return [*same_name, *get_close_matches(wanted, [code for code in regions if code.startswith(f"{cloud}:")] or regions)]
 
 
 def validate_methodology(methodology: str | Methodology) -> Methodology:
@@ -250,7 +271,7 @@ def zones() -> list[data.Zone]:
 # --- plans: what depends on the names alone -----------------------------------------------------------------------------
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """All that follows from provider, model names, zone, host and methodology; requests add counts and latency."""
 
     methodology: Methodology
@@ -265,14 +286,23 @@ class _Plan(NamedTuple):
     errors: tuple[Notice, ...]
     card: ModelCard | None = None
     site: Site | None = None
+    notices: Callable[[Usage, float], tuple[str, ...]] | None = None
+    """What the methodology says about a request, where it has anything to say."""
+    bounds: Callable[[Usage], tuple[Usage, Usage]] | None = None
+    """A request at both ends, where the methodology has a range for what is not known of it."""
+    model_ends: tuple[Any, Any] = (None, None)
+    """The model at both ends, as the methodology's steps take it."""
+    central: Any = None
+    """The middle of what is served, where the methodology has a best value of its own."""
+    site_central: SiteFactors = SiteFactors(1, 0, 0, 0, 0, 0)
+    hourly_source: str | None = None
+    """Where the electricity's GWP is from, where it is that of the hour of a request."""
 
 
 _NO_FACTORS = SiteFactors(1, 0, 0, 0, 0, 0)
 
 
-def _plan(
-    known: Catalog, methodology: Methodology, *, provider: Any, names: tuple[Any, ...], zone: Any, host: Any
-) -> _Plan:
+def _plan(known: Catalog, methodology: Methodology, *, provider: Any, names: tuple[Any, ...], zone: Any, host: Any) -> Plan:
     asked = provider.strip().lower() if isinstance(provider, str) else None
     host_name = _host(host) if isinstance(host, str) else None
     warnings: list[Notice] = []
@@ -283,28 +313,28 @@ def _plan(
     found = _model(known, asked, names)
     if found is None:
         errors.append(notice("model-not-registered", ", ".join(dict.fromkeys(map(_quoted, names))) or "no name was given"))
-    grid = None
+    grid, region = None, None
     if zone is not None:
-        grid = data.mix(zone.strip().upper()) if isinstance(zone, str) else None
+        grid, region = data.electricity(zone) if isinstance(zone, str) else (None, None)
         if grid is None:
             errors.append(notice("zone-not-registered", _quoted(zone)))
     if errors or found is None:
         match = found.match if found else None
-        return _Plan(methodology, None, None, _NO_FACTORS, _NO_FACTORS, True, None, match, (), tuple(errors))
+        return Plan(methodology, None, None, _NO_FACTORS, _NO_FACTORS, True, None, match, (), tuple(errors))
 
     card = found.card
     runs_at = card.provider if asked in (None, "litellm") else asked  # litellm is a library, not a place
-    site = next((known.sites[place] for place in _places(host_name, runs_at) if place in known.sites), None)
-    if site is None:
-        site = data.site(methodology.site_table, runs_at, grid)
-    elif grid is not None:
-        site = replace(site, mix=grid)
+    site, told = _site(known, methodology, host=host_name, runs_at=runs_at, grid=grid, region=region)
     codes = (*card.warnings, *site.mix.warnings, *site.warnings)
-    warnings = [*map(notice, dict.fromkeys(codes)), *found.warnings]
+    warnings = [*map(notice, dict.fromkeys(codes)), *found.warnings, *told]
 
-    low, high = card.low(), card.high()
+    low, high, central = _model_ends(methodology, card)
     site_low, site_high = site.low(), site.high()
-    return _Plan(
+    site_central = SiteFactors(*((a + b) / 2 for a, b in zip(site_low, site_high, strict=True)))
+    served = None if central is None else methodology.serve(central)
+    if served is not None and (remarks := getattr(methodology, "remarks", None)) is not None:
+        warnings += map(_told, remarks(served, site_central))
+    return Plan(
         methodology,
         methodology.serve(low),
         methodology.serve(high),
@@ -317,7 +347,42 @@ def _plan(
         (),
         card,
         site,
+        model_ends=(low, high),
+        central=served,
+        site_central=site_central,
     )
+
+
+def _site(
+    known: Catalog,
+    methodology: Methodology,
+    *,
+    host: str | None,
+    runs_at: str,
+    grid: ElectricityMix | None,
+    region: data.Region | None,
+) -> tuple[Site, tuple[Notice, ...]]:
+    """Where a request is served, and what there is to say about how that is known.
+
+    What the program registered comes first, then the zone or region it gave; then, for a methodology that wants it, the
+    region that the host names; then the tables.
+    """
+    registered = next((known.sites[place] for place in _places(host, runs_at) if place in known.sites), None)
+    if registered is not None:
+        return (registered if grid is None else replace(registered, mix=grid)), ()
+    told: tuple[Notice, ...] = ()
+    if grid is None and host is not None and getattr(methodology, "uses_region", False):
+        region = data.region_of_host(host)
+        if region is not None:
+            grid, told = data.mix(region.zone), (notice("zone-from-host", region.code),)
+    return data.site(methodology.site_table, runs_at, grid, region), told
+
+
+def _model_ends(methodology: Methodology, card: ModelCard) -> tuple[Any, Any, Any]:
+    """The model at both ends and, where the methodology has one, in the middle."""
+    low, high = card.low(), card.high()
+    ends = getattr(methodology, "ends", None)
+    return (low, high, None) if ends is None else ends(low, high)
 
 
 def _is_provider(known: Catalog, provider: str | None, host: str | None) -> bool:
@@ -364,10 +429,18 @@ def _quoted(value: object) -> str:
     return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
 
 
-def _cached_plan(known: Catalog, methodology: Methodology, *, provider: Any, names: Any, zone: Any, host: Any) -> _Plan:
+def plan(known: Catalog, methodology: Methodology, *, provider: Any, models: Any, zone: Any, host: Any) -> Plan:
+    """What follows from names: looked up once, remembered in the catalogue. Odd names give a plan with errors."""
+    return known.plans.get((provider, models, zone, host, id(methodology))) or _cached_plan(
+        known, methodology, provider=provider, names=models, zone=zone, host=host
+    )
+
+
+def _cached_plan(known: Catalog, methodology: Methodology, *, provider: Any, names: Any, zone: Any, host: Any) -> Plan:
     candidates = tuple(names) if isinstance(names, tuple | list) else (names,)
     validate_methodology(methodology)
     plan = _plan(known, methodology, provider=provider, names=candidates, zone=zone, host=host)
+    plan = plan._replace(notices=getattr(methodology, "notices", None), bounds=getattr(methodology, "bounds", None))
     # Only short texts are remembered: a plan found by its key must be the plan of these very values.
     texts = (provider, zone, host, *candidates)
     if all(t is None or (isinstance(t, str) and len(t) <= data.MAX_NAME_LENGTH) for t in texts):
@@ -392,12 +465,14 @@ def assess(
     methodology: str | Methodology = DEFAULT_METHODOLOGY,
     host: str | None = None,
     started_at: float | None = None,
+    grid: GridIntensity | None = None,
 ) -> Assessment:
     """Work out the figures of one request at both ends. Odd data never raises: it gives errors or warnings.
 
     ``models`` are names for the same model, the most telling first (that of the response, then that of the request).
     ``host`` is that of the endpoint: a site registered for it comes before the provider's. ``started_at`` is Unix time:
-    the day for which prices are looked up; default: the day on which somebody asks.
+    the day for which prices are looked up; default: the day on which somebody asks. With a ``grid`` the GWP of the
+    electricity is that of the hour in which the request started, as far as the grid knows it without waiting.
     """
     chosen = methodologies.get(methodology) if isinstance(methodology, str) else methodology
     try:
@@ -406,7 +481,11 @@ def assess(
         plan = _cached_plan(catalog, chosen, provider=provider, names=models, zone=zone, host=host)
     warnings, errors = plan.warnings, plan.errors
 
-    if type(usage) is not Usage or not _is_plain(usage.output_tokens) or not _is_plain(usage.input_tokens or 0):
+    if (
+        type(usage) is not Usage
+        or not _is_plain(usage.output_tokens)
+        or (usage.input_tokens is not None and not _is_plain(usage.input_tokens))
+    ):
         usage, notes, problems = _checked(usage)
         warnings, errors = (*warnings, *notes), (*errors, *problems)
     if latency_s is None:
@@ -421,13 +500,22 @@ def assess(
         warnings = (*warnings, notice("request-not-covered"))
         return Assessment(None, None, chosen.name, data.DATA_VERSION, plan.match, plan.zone, warnings, (), cost=cost)
 
+    plan, told = _at_the_hour(plan, grid, started_at)
+    warnings += told
     usage_low = usage_high = usage
     if usage.estimated:
         usage_low, usage_high = _widened(usage)
         warnings = (*warnings, notice("output-tokens-estimated"))
+    if plan.notices is not None:
+        warnings = (*warnings, *map(_told, plan.notices(usage, latency_s)))
+    if plan.bounds is not None:
+        usage_low, usage_high = plan.bounds(usage_low)[0], plan.bounds(usage_high)[1]
     low = high = chosen.assess(plan.low, usage_low, latency_s, plan.site_low)
-    if not plan.is_point or usage.estimated:
+    if not plan.is_point or usage_low is not usage_high:
         high = chosen.assess(plan.high, usage_high, latency_s, plan.site_high)
+    central = None
+    if plan.central is not None:
+        central = chosen.assess(plan.central, usage, latency_s, plan.site_central)
     return Assessment(
         low,
         high,
@@ -437,7 +525,7 @@ def assess(
         plan.zone,
         warnings,
         (),
-        None,
+        central,
         partial(_explain, plan, usage_low, usage_high, latency_s),
         cost,
     )
@@ -476,6 +564,41 @@ def estimate(
             methodology=methodology,
         )
     )
+
+
+def _at_the_hour(plan: Plan, grid: GridIntensity | None, started_at: float | None) -> tuple[Plan, tuple[Notice, ...]]:
+    """The plan with the GWP of the electricity at a time; the plan itself where that is not known of each of its zones."""
+    if grid is None:
+        return plan, ()
+    zones = (plan.zone or "").split("+")
+    figures = [_hourly(grid, zone, started_at) for zone in zones]
+    known = [figure for figure in figures if figure is not None]
+    if len(known) < len(zones):
+        return plan, (notice("grid-yearly"),)
+    low, high = min(known), max(known)
+    plan = plan._replace(
+        site_low=plan.site_low._replace(gwp=low),
+        site_high=plan.site_high._replace(gwp=high),
+        site_central=plan.site_central._replace(gwp=(low + high) / 2),
+        is_point=plan.is_point and low == high,
+        hourly_source=str(grid.name),
+    )
+    return plan, (notice("grid-hourly"),)
+
+
+def _hourly(grid: GridIntensity, zone: str, time_s: float | None) -> float | None:
+    if time_s is None:
+        return None
+    try:
+        figure: Any = grid.gwp_kgco2eq_per_kwh(zone, time_s)
+    except Exception:  # noqa: BLE001 - the program's own object may do anything
+        return None
+    return float(figure) if _is_real(figure) and 0 <= figure < math.inf else None
+
+
+def _told(code: str) -> Notice:
+    """The notice of a code; one that a methodology of another package brings along speaks for itself."""
+    return notice(code) if code in data.NOTICES else Notice(code, f"Stated by the methodology: {code}.")
 
 
 def _widened(usage: Usage) -> tuple[Usage, Usage]:
@@ -520,20 +643,24 @@ def _checked_latency(latency_s: Any) -> tuple[float, tuple[Notice, ...]]:
 # --- on demand ----------------------------------------------------------------------------------------------------------
 
 
-def _explain(plan: _Plan, usage_low: Usage, usage_high: Usage, latency_s: float) -> Explanation:
+def _explain(plan: Plan, usage_low: Usage, usage_high: Usage, latency_s: float) -> Explanation:
     card, site = plan.card, plan.site
     if card is None or site is None:
         return Explanation(plan.methodology.name, ())
     sources = {
         "request": "the request",
+        "input": "the request" if usage_low.input_tokens == usage_high.input_tokens else "not known: from none to many",
         "model": data.cite(card.source),
         "site": data.cite(site.source),
         **{f"grid_{factor}": data.cite(keys) for factor, keys in data.factor_sources(site.mix.zone).items()},
     }
-    low = plan.methodology.steps(card.low(), usage_low, latency_s, plan.site_low)
-    high = plan.methodology.steps(card.high(), usage_high, latency_s, plan.site_high)
+    if plan.hourly_source is not None:
+        sources["grid_gwp"] = plan.hourly_source
+    low_model, high_model = plan.model_ends
+    low = plan.methodology.steps(low_model, usage_low, latency_s, plan.site_low)
+    high = plan.methodology.steps(high_model, usage_high, latency_s, plan.site_high)
     steps = (
-        Step(symbol, formula, Range(*sorted((value, other[2]))), unit, sources.get(source, source))
+        Step(symbol, formula, Range(*sorted((value, other[2]))), unit, sources.get(source, source), value, other[2])
         for (symbol, formula, value, unit, source), other in zip(low, high, strict=True)
     )
     return Explanation(plan.methodology.name, tuple(steps))

@@ -6,7 +6,9 @@ it finds the module locked by a thread that it does not have: a fork waits for t
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import threading
 from typing import Any
 
@@ -25,6 +27,23 @@ def price_library() -> Any:
     return _imported[0]
 
 
+def prepare() -> None:
+    """Import the HTTP library that ``genai-prices`` brings along, on the thread of the caller.
+
+    SDKs look for it among the loaded modules, and must not find one that another thread is in the middle of loading.
+    """
+    from importlib import import_module, metadata
+
+    with contextlib.suppress(ImportError):  # no prices will be had, or none of these
+        for requirement in metadata.requires("genai-prices") or ():
+            name = _NAME.match(requirement)
+            if name is not None and name.group() in ("httpx", "httpx2"):
+                import_module(name.group())
+
+
+_NAME = re.compile(r"\w+")
+
+
 def installed_version() -> str | None:
     """``genai-prices 0.2.3``, once it is imported."""
     return _version
@@ -38,7 +57,9 @@ def _import() -> Any:
         import genai_prices
 
         genai_prices.data_snapshot.get_snapshot()  # imports the table
-    except (ImportError, AttributeError):
+        # A first price imports what the functions need; under the lock, or a fork in the middle of that locks the child.
+        genai_prices.calc_price(genai_prices.Usage(input_tokens=1), model_ref="gpt-4o", provider_id="openai")
+    except (ImportError, AttributeError, LookupError):
         return None
     _version = f"genai-prices {metadata.version('genai-prices')}"
     return genai_prices

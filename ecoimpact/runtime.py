@@ -12,7 +12,7 @@ import threading
 import uuid
 from _thread import start_new_thread
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
@@ -21,22 +21,28 @@ from ecoimpact import config, engine
 from ecoimpact.budgets import Budget
 from ecoimpact.config import UNSET, Settings
 from ecoimpact.cost import price_version
+from ecoimpact.grid import GridIntensity
 from ecoimpact.instrumentation.background import Background
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call
+from ecoimpact.instrumentation.dict_answers import figures_of, forget
 from ecoimpact.instrumentation.patch import Patcher
-from ecoimpact.instrumentation.report import failures
+from ecoimpact.instrumentation.report import failures, quietly
 from ecoimpact.instrumentation.stream import end_held
 from ecoimpact.labels import NO_LABELS, capped, current_labels, hashed
-from ecoimpact.price_library import price_library
+from ecoimpact.price_library import prepare, price_library
 from ecoimpact.providers import all_providers
 from ecoimpact.records.pipeline import BatchSink, Pipeline
 from ecoimpact.records.segments import LogWriter
-from ecoimpact.types import Assessment, Exporter, Impacts, Methodology, Record
+from ecoimpact.types import Assessment, Exporter, Impacts, Inference, Methodology, Record
 
 if TYPE_CHECKING:
     from ecoimpact.alerts import Watch
 
 Client = TypeVar("Client")
+
+OnEnd = Callable[[Inference, Assessment], object]
+"""What an exporter that has a method ``on_call`` may give when a call begins: it is called on the caller's path when the
+call ends, and again on the background thread, since the end may lie in a finaliser, where little can be done."""
 
 
 class Context(NamedTuple):
@@ -46,6 +52,7 @@ class Context(NamedTuple):
     catalog: engine.Catalog
     labels: Mapping[str, str] = NO_LABELS
     """Those of the ``label()`` scopes around the call; the settings have others."""
+    on_end: tuple[OnEnd, ...] = ()
 
     @property
     def request_stream_usage(self) -> bool:
@@ -54,7 +61,7 @@ class Context(NamedTuple):
 
 _DEFAULTS = Settings(methodology=engine.validate_methodology(config.DEFAULT_METHODOLOGY))
 _BUILT_IN = {field.name: getattr(Settings(), field.name) for field in fields(Settings)}
-_OF_THE_PIPELINE = ("log_dir", "exporters", "log_mode", "log_fsync", "budgets")
+_OF_THE_PIPELINE = ("log_dir", "exporters", "log_mode", "log_fsync", "budgets", "grid")
 
 
 class Runtime:
@@ -68,6 +75,7 @@ class Runtime:
         self._ambient_labels: Mapping[str, str] = NO_LABELS  # of the environment and the project's file
         self._pipeline: Pipeline | None = None
         self._is_cold = False  # records will be made, and what they need for it is not loaded yet
+        self._on_call: tuple[Callable[[], OnEnd | None], ...] = ()  # of the exporters
         self._drops: Counter[str] = Counter()
         self._background = Background(self._count_drop)
 
@@ -80,6 +88,9 @@ class Runtime:
         if context.catalog is not engine.catalog():  # something was registered meanwhile
             context = self._context = Context(context.settings, engine.catalog())
         here = current_labels()
+        if self._on_call:
+            told = tuple(on_end for on_call in self._on_call if (on_end := on_call()) is not None)
+            return Context(context.settings, context.catalog, here, told)
         return context if not here else Context(context.settings, context.catalog, here)
 
     def _warm_up(self) -> None:
@@ -99,6 +110,8 @@ class Runtime:
         if call.reader.pending or call.request.endpoint.polls:
             settled = self._background.settle(call)
         if settled is not None:
+            if settled.context.on_end:
+                _tell_of_end(settled)
             pipeline.put(functools.partial(_record, settled))
 
     # --- configuration
@@ -110,7 +123,7 @@ class Runtime:
                 raise ValueError(f"no provider {name!r}{config.near(name, known)}")
         with self._lock:
             self._configure(given)
-            for name in names or tuple(known):
+            for name in names or tuple(name for name, provider in known.items() if not provider.opt_in):
                 self._patcher(name).enable()
 
     def wrap(self, client: Client) -> Client:
@@ -129,9 +142,11 @@ class Runtime:
             for patcher in self._patchers.values():
                 patcher.disable()
             self._settings = None
+            self._on_call = ()
             self._context = Context(_DEFAULTS, engine.catalog())
             self._replace_pipeline(None)
             self._background = Background(self._count_drop)
+            forget()
 
     def _configure(self, given: Mapping[str, Any]) -> None:
         settings = self._settings
@@ -155,6 +170,10 @@ class Runtime:
             settings = replace(settings, methodology=engine.validate_methodology(settings.methodology))
         if settings.hash_labels and settings.hash_key is None:
             raise ValueError(f"hash_labels needs a secret: set {config.HASH_KEY_VARIABLE}, or give hash_key")
+        if settings.log_mode == "sync" and _is_fetched(settings.grid):
+            raise ValueError(
+                'log_mode="sync" has no background in which a grid could be asked: give the path of a .csv file'
+            )
         if given.get("budgets") and settings.log_dir is None:
             raise ValueError("budgets are counted from the log: give log_dir as well")
         watch = None
@@ -168,12 +187,14 @@ class Runtime:
         if moved or self._pipeline is None:
             self._replace_pipeline(settings, watch)
         self._settings = settings
+        self._on_call = tuple(quietly(exporter.on_call) for exporter in settings.exporters if hasattr(exporter, "on_call"))
         self._ambient_labels = ambient_labels
         self._context = Context(settings, engine.catalog())
 
     def _replace_pipeline(self, settings: Settings | None, watch: Watch | None = None) -> None:
         old, self._pipeline = self._pipeline, None
-        if settings is not None and (settings.log_dir is not None or settings.exporters):
+        # Without a sink, too, somebody has to fetch the figures of the hour.
+        if settings is not None and (settings.log_dir is not None or settings.exporters or _is_fetched(settings.grid)):
             sinks: list[BatchSink | Exporter] = list(settings.exporters)
             if settings.log_dir is not None:
                 sinks.append(LogWriter(settings.log_dir, fsync=settings.log_fsync == "batch"))
@@ -183,6 +204,7 @@ class Runtime:
                 synchronous=settings.log_mode == "sync",
                 after_write=watch.check if watch is not None else None,
             )
+            prepare()
             self._is_cold = True
         if old is not None:
             old.close()
@@ -265,11 +287,37 @@ def _assess(call: Call) -> Assessment:
         methodology=context.settings.methodology,
         host=call.host,
         started_at=inference.started_at,
+        grid=context.settings.grid,
     )
+
+
+def _is_fetched(grid: GridIntensity | None) -> bool:
+    """Whether the figures of a grid have to be fetched before they are known."""
+    return hasattr(grid, "load")
+
+
+@quietly
+def _tell_of_end(call: Call, assessment: Assessment | None = None) -> None:
+    inference, assessment = call.inference(), assessment or _assess(call)
+    for on_end in call.context.on_end:
+        on_end(inference, assessment)
+
+
+@quietly
+def _load_hour(call: Call, zone: str) -> None:
+    """Let the grid fetch what the record of a call needs. It waits, so it is for the background thread alone."""
+    grid: Any = call.context.settings.grid
+    for part in zone.split("+"):
+        grid.load(part, call.started_at)
 
 
 def _record(call: Call) -> Record:
     assessment = _assess(call)
+    if assessment.zone is not None and _is_fetched(call.context.settings.grid):
+        _load_hour(call, assessment.zone)
+        assessment = _assess(call)
+    if call.context.on_end:
+        _tell_of_end(call, assessment)
     cost_usd = assessment.cost() if assessment.cost is not None else None
     return Record(
         id=uuid.uuid4().hex,
@@ -300,6 +348,7 @@ _runtime = Runtime()
 def instrument(
     *providers: str,
     zone: str | None = UNSET,
+    grid: GridIntensity | str | PathLike[str] | None = UNSET,
     methodology: str | Methodology | None = UNSET,
     log_dir: str | PathLike[str] | None = UNSET,
     exporters: Iterable[Exporter] | None = UNSET,
@@ -318,7 +367,11 @@ def instrument(
 
     Args:
         providers: SDKs by id, such as ``"openai"``, ``"anthropic"``; default: all that are known.
-        zone: electricity zone for every request, ISO 3166-1 alpha-3 such as ``"FRA"``; default: the provider's own.
+        zone: electricity zone for every request, such as ``"FRA"``, ``"US-CA"``, ``"SE-SE3"``, or a cloud's region,
+            ``"aws:eu-west-3"``; default: the provider's own.
+        grid: where the carbon of the electricity at the hour of a request is from: ``"electricity-maps"``,
+            ``"uk-carbon-intensity"``, the path of a CSV file, or a :class:`~ecoimpact.grid.GridIntensity`; default: the
+            yearly figure.
         methodology: an edition's name, or a :class:`~ecoimpact.types.Methodology`.
         log_dir: write one record per request here, as JSON Lines.
         exporters: callables that get each :class:`~ecoimpact.types.Record` on a background thread.
@@ -336,6 +389,7 @@ def instrument(
     """
     given = {
         "zone": zone,
+        "grid": grid,
         "methodology": methodology,
         "log_dir": log_dir,
         "exporters": exporters,
@@ -365,8 +419,11 @@ def wrap(client: Client) -> Client:
 
 
 def impacts_of(response: object) -> Impacts | None:
-    """The impacts of a response, stream, event or parsed answer, typed; ``None`` where it has none (yet)."""
-    impacts = getattr(response, "__dict__", {}).get(ATTRIBUTE)
+    """The impacts of a response, stream, event or parsed answer, typed; ``None`` where it has none (yet).
+
+    The way to those of a plain dict as well, such as boto3 answers, which has no place for an attribute.
+    """
+    impacts = figures_of(response) if type(response) is dict else getattr(response, "__dict__", {}).get(ATTRIBUTE)
     return impacts if isinstance(impacts, Impacts) else None
 
 

@@ -122,7 +122,7 @@ class Range:
     def __format__(self, spec: str) -> str:
         if self.min == self.max:
             return format(self.min, spec)
-        return f"{format(self.mean, spec)} [{format(self.min, spec)} - {format(self.max, spec)}]"
+        return f"{format(self.central, spec)} [{format(self.min, spec)} - {format(self.max, spec)}]"
 
     def __str__(self) -> str:
         return format(self, ".3g")
@@ -409,20 +409,40 @@ class Site:
 # --- how impacts are computed -------------------------------------------------------------------------------------------
 
 
+StepLine: TypeAlias = tuple[str, str, float, str, str]
+"""A step at one end, as a methodology gives it: symbol, formula, value, unit, source."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of an explanation: ``symbol = formula = value [unit]``, and where it comes from."""
+    """One line of an explanation: ``symbol = formula = value [unit]``, and where it comes from.
+
+    An empty formula marks what is given. ``low`` and ``high`` are the value with all inputs low and with all inputs high:
+    the ends of ``value``, in the other order where a step falls as its inputs grow, such as a time on more GPUs.
+    """
 
     symbol: str
     formula: str
     value: Range
     unit: str
     source: str
+    low: float = math.nan
+    high: float = math.nan
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.low) or math.isnan(self.high):
+            object.__setattr__(self, "low", self.value.min)
+            object.__setattr__(self, "high", self.value.max)
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Every step from the inputs to the figures, in order. Iterates over :class:`Step`; prints as a table."""
+    """Every step from the inputs to the figures, in order. Iterates over :class:`Step`.
+
+    A formula uses the symbols of steps before it, numbers, ``+ - * / **`` and the functions ``ceil``, ``exp``, ``log``,
+    ``log2``, ``max``, ``min`` and ``sqrt``: worked out in order, the formulas give the figures. ``str()`` gives text,
+    ``to_markdown()`` a table, notebooks show one.
+    """
 
     methodology: str
     steps: tuple[Step, ...]
@@ -453,6 +473,40 @@ class Explanation:
             lines.append(f"    {step.source}")
         return "\n".join(lines)
 
+    def to_markdown(self) -> str:
+        """A table of all steps."""
+        lines = [f"| {' | '.join(_STEP_COLUMNS)} |", "|---|---|---|---|---|"]
+        for step in self.steps:
+            words = (f"{step.value:.4g}", step.unit, step.source)
+            cells = (_code_cell(step.symbol), _code_cell(step.formula), *map(_text_cell, words))
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        rows = (row((s.symbol, s.formula, f"{s.value:.4g}", s.unit, s.source), "td") for s in self.steps)
+        head = f"<caption>{escape(self.methodology)}</caption><thead>{row(_STEP_COLUMNS, 'th')}</thead>"
+        return f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+
+
+_STEP_COLUMNS = ("symbol", "formula", "value", "unit", "source")
+
+
+def _code_cell(text: str) -> str:
+    text = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
+    return f"`{text}`" if text else ""
+
+
+def _text_cell(text: str) -> str:
+    """Text that neither ends its cell nor its line, and is no markup of its own."""
+    for sign in "\\|<>[]`":
+        text = text.replace(sign, "\\" + sign)
+    return " ".join(text.split())
+
 
 @runtime_checkable
 class Methodology(Protocol):
@@ -461,7 +515,16 @@ class Methodology(Protocol):
     Both work on floats and on numpy arrays alike, read no data and no clock. Every output is monotone in every input, so
     that the function at all-low and at all-high inputs gives the ends of the range. ``site_table`` names the provider
     table that belongs to the edition. One that also counts what is read has an attribute ``counts_input`` that is true:
-    without it, requests that generate nothing get no figures.
+    without it, requests that generate nothing get no figures. One with a true ``uses_region`` takes the cloud's region from
+    the endpoint's host, where no zone is given and the host names one (``zone-from-host``).
+
+    Optional methods: ``notices(usage, latency_s) -> tuple[str, ...]``, codes of warnings about a request (``latency_s`` is
+    ``math.inf`` where nobody measured it); ``bounds(usage) -> tuple[Usage, Usage]``, the request at its low and at its high
+    end where something that the methodology needs is not known of it, else the same object twice;
+    ``ends(low, high) -> tuple[Any, Any, Any]``, what ``serve`` and ``steps`` are to take for a model with these ends, at
+    the low end, at the high end, and in the middle, where the methodology has intervals and a best value of its own: the
+    figures in the middle are then the ``central`` ones of the result; beside it, ``remarks(serving, site) ->
+    tuple[str, ...]``, codes of warnings about a model whatever the request, from what is served in the middle.
     """
 
     name: str
@@ -471,9 +534,7 @@ class Methodology(Protocol):
 
     def assess(self, serving: Any, usage: Usage, latency_s: Number, site: SiteFactors) -> Figures: ...
 
-    def steps(
-        self, model: ModelParameters, usage: Usage, latency_s: Number, site: SiteFactors
-    ) -> tuple[tuple[str, str, float, str, str], ...]:
+    def steps(self, model: ModelParameters, usage: Usage, latency_s: Number, site: SiteFactors) -> tuple[StepLine, ...]:
         """The steps at one end: symbol, formula, value, unit, source, in the order of computation."""
         ...
 
@@ -631,10 +692,15 @@ class Impacts:
         return explain() if explain is not None else Explanation(self.methodology, ())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for ``json.dumps``: ``<figure>_<unit>_<min|max>`` with ``usage_`` and ``embodied_`` parts."""
+        """Plain data, ready for ``json.dumps``: ``<figure>_<unit>_<min|max>`` with ``usage_`` and ``embodied_`` parts.
+
+        Parts that only some methodologies have, such as ``training_gwp_kgco2eq_min``, are there where they are known.
+        """
         assessment = self.assessment
         return {
             **flat_figures(assessment),
+            **_rarer_figures(assessment),
+            **_central_figures(assessment),
             "methodology": assessment.methodology,
             "data_version": assessment.data_version,
             "model": str(assessment.model) if assessment.model else None,
@@ -713,11 +779,11 @@ class Impacts:
         for c in CRITERIA:
             figure: Figure | None = getattr(self, c.key)
             if figure is not None:
-                cells = (figure.name, f"{figure.min:.3g}", f"{figure.mean:.3g}", f"{figure.max:.3g}", figure.unit)
+                cells = (figure.name, f"{figure.min:.3g}", f"{figure.central:.3g}", f"{figure.max:.3g}", figure.unit)
                 rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
         notices = "".join(f"<li>{escape(str(n))}</li>" for n in (*a.errors, *a.warnings))
         caption = escape(f"{a.model or 'unknown model'}, {a.zone or 'unknown zone'}, {a.methodology}")
-        head = "".join(f"<th>{h}</th>" for h in ("", "low", "mean", "high", "unit"))
+        head = "".join(f"<th>{h}</th>" for h in ("", "low", "central", "high", "unit"))
         table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         return table + (f"<ul>{notices}</ul>" if notices else "")
 
@@ -747,9 +813,31 @@ def flat_figures(assessment: Assessment) -> dict[str, float | None]:
     return flat
 
 
+def _rarer_figures(assessment: Assessment) -> dict[str, float]:
+    """The figures of phases that records have no fields for: where they are known."""
+    flat: dict[str, float] = {}
+    for end, figures in (("min", assessment.low), ("max", assessment.high)):
+        for name in Figures._fields:
+            value = None if figures is None or name in RECORD_PHASE_FIELDS else getattr(figures, name)
+            if value is not None:
+                flat[f"{name}_{end}"] = value
+    return flat
+
+
+def _central_figures(assessment: Assessment) -> dict[str, float]:
+    """The totals in the middle, where the methodology has a best value of its own."""
+    central = assessment.central
+    totals = {} if central is None else {f"{c.suffix}_central": central.total(c.key) for c in CRITERIA}
+    return {name: value for name, value in totals.items() if value is not None}
+
+
 RECORD_PHASE_FIELDS = frozenset(
     [f"usage_{c.suffix}" for c in CRITERIA] + [f"embodied_{c.suffix}" for c in CRITERIA if c.key in ("gwp", "adpe", "pe")]
 )
+
+
+FLAT_FIELDS = tuple(flat_figures(Assessment(None, None, "", "", None, None, (), ())))
+"""The names of all figures, as records and batches use them."""
 
 
 # --- what is logged -----------------------------------------------------------------------------------------------------

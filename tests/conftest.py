@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import certifi
@@ -12,6 +13,17 @@ import openai
 import pytest
 from hypothesis import settings
 from server import Server
+
+_ELSEWHERE = {
+    "litellm_sdk": ("litellm",),
+    "frameworks": (
+        *("agents", "autogen_core", "crewai", "dspy", "haystack", "instructor", "langchain", "litellm", "llama_index"),
+        *("pydantic_ai", "semantic_kernel", "smolagents"),
+    ),
+}
+"""Tests that run in environments of their own, which ``nox`` makes: by what is installed there and not here."""
+
+collect_ignore = [folder for folder, packages in _ELSEWHERE.items() if not any(map(find_spec, packages))]
 
 FORBID_SKIPS = bool(os.environ.get("ECOIMPACT_FORBID_SKIPS"))
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,3 +212,37 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
     subprocess.run(command, check=True, timeout=120)
+
+
+def test_no_thread_of_ours_loads_an_http_library(tmp_path: Path) -> None:
+    """SDKs look for such a library among the loaded modules: one that is half loaded there would break them."""
+    program = """
+import sys, ecoimpact
+ecoimpact.instrument(log_dir=sys.argv[1])
+before = {name for name in sys.modules if name.startswith("http")}
+assert "httpx2" in before or "httpx" in before
+from ecoimpact.price_library import price_library
+assert price_library() is not None
+loaded = {name for name in sys.modules if name.startswith("http")} - before
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "log")], check=True, timeout=60)
+
+
+def test_once_the_library_is_there_a_price_loads_nothing_more() -> None:
+    """What is loaded later is outside of the lock that a fork waits for: it would lock the child for ever."""
+    program = """
+import sys
+from ecoimpact.price_library import price_library
+assert price_library() is not None
+from ecoimpact.cost import cost_usd
+from ecoimpact.types import Usage
+before = set(sys.modules)
+for provider, model in (("openai", "gpt-4o"), ("anthropic", "claude-haiku-4-5"), ("google_genai", "gemini-2.5-flash")):
+    usage = Usage(1000, 500, 100, 50, cache_write_tokens=10, service_tier="priority", priced_apart=(("web_searches", 1),))
+    assert cost_usd(provider, (model,), usage) is not None, model
+assert cost_usd("openai", ("no-such-model",), usage) is None
+loaded = {name for name in set(sys.modules) - before if name.startswith(("genai_prices", "pydantic"))}
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

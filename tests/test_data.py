@@ -23,16 +23,22 @@ DOCS = Path(__file__).parent.parent / "docs"
 # A change of a table is a release of the data: give DATA_VERSION the day of the change, then the new digest here.
 RELEASED = "2026-11-22"
 DIGESTS = {
+    "cloud_regions.csv": "e3c9affc7336f7ad",
+    "measured_fit.csv": "31ae54887b4dc16c",
     "model_aliases.csv": "6b8b2d9ff58aa1ab",
     "model_names.csv": "e98eff6c507d7e9c",
     "models.csv": "5e4b8c74fafa8576",
     "models_added.csv": "2a1d4305ec3df47d",
     "price_fit.csv": "db5be2e15c7c18ae",
+    "price_fit_by_provider.csv": "6c9ac91f59305183",
     "sites-ecologits-0.11.csv": "fbcd7574791e4bbb",
     "sites-ecologits-2025-09.csv": "97863a6a6725e17d",
+    "sites-measured-2026.csv": "145af0ae1117ad1f",
     "sites_added.csv": "b77f177758bb52b6",
-    "sources.toml": "94101fe5e8d83d1a",
-    "zones.csv": "4adaca02762df7c8",
+    "sources.toml": "5c22fdcc744a750d",
+    "throughput.csv": "15f71a6b1183629c",
+    "throughput_fit.csv": "ec4941e11bcf521e",
+    "zones.csv": "e918e22a80b4736f",
 }
 
 
@@ -76,7 +82,8 @@ def test_the_index_of_tables() -> None:
     assert set(index) == set(TABLES)
     assert index["models"].rows == 342
     assert index["models_added"].rows > 150
-    assert index["zones"].rows > 215
+    assert index["zones"].rows > 320
+    assert index["cloud_regions"].rows > 150
     for table in index.values():
         assert date.fromisoformat(table.date) <= date.fromisoformat(data.DATA_VERSION)
         assert table.sources
@@ -215,7 +222,7 @@ def test_every_zone_has_factors() -> None:
         assert zone.name
         assert mix.zone == zone.code
         assert mix.source
-        assert re.fullmatch(r"[A-Z]{3}|US-[A-Z]{2}", zone.code)
+        assert re.fullmatch(r"[A-Z]{3}|(?:US|CA|CN)-[A-Z]{2}|(SE|NO)-\1[1-5]", zone.code)
         for factor in (mix.gwp, mix.adpe, mix.pe, mix.wue):
             assert factor.min >= 0
         assert set(mix.warnings) <= set(data.WARNINGS)
@@ -238,6 +245,35 @@ def test_what_a_zone_lacks_comes_from_its_parent_and_is_flagged() -> None:
     assert not world.warnings
     assert data.mix("ZZZ") is None
     assert data.mix("") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "country", "gwp_kgco2eq_per_kwh", "year"),
+    [
+        ("CA-QC", "Quebec", "CAN", 0.0312, "2023"),
+        ("CA-AB", "Alberta", "CAN", 0.6366, "2023"),
+        ("CN-SC", "Sichuan", "CHN", 0.1564, "2023"),
+        ("CN-NM", "Inner Mongolia", "CHN", 0.6479, "2023"),
+        ("NO-NO4", "Norway, bidding zone NO4 (Tromsø)", "NOR", 0.0517, "2025"),
+        ("SE-SE3", "Sweden, bidding zone SE3 (Stockholm)", "SWE", 0.027, "2025"),
+    ],
+)
+def test_parts_of_a_country(code: str, name: str, country: str, gwp_kgco2eq_per_kwh: float, year: str) -> None:
+    """Figures as CodeCarbon 3.3.2 has them; what they lack is the country's."""
+    part, whole = data.mix(code), data.mix(country)
+    assert part is not None
+    assert whole is not None
+    assert data.zone_codes()[code] == name
+    assert (part.gwp.min, part.gwp.max, part.year) == (gwp_kgco2eq_per_kwh, gwp_kgco2eq_per_kwh, year)
+    assert (part.adpe, part.pe, part.wue) == (whole.adpe, whole.pe, whole.wue)
+    assert part.warnings == tuple(f"electricity-mix-{factor}-country" for factor in ("adpe", "pe", "wue")) + whole.warnings
+    assert data.sources()[data.factor_sources(code)["gwp"]].licence == "MIT"
+
+
+def test_all_parts_of_the_countries_that_have_them() -> None:
+    codes = list(data.zone_codes())
+    counts = {country: sum(code.startswith(f"{country}-") for code in codes) for country in ("US", "CA", "CN", "NO", "SE")}
+    assert counts == {"US": 51, "CA": 13, "CN": 30, "NO": 5, "SE": 4}
 
 
 # --- sites --------------------------------------------------------------------------------------------------------------

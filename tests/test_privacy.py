@@ -35,11 +35,12 @@ CANARIES = {
 
 PROGRAM = """
 import json, logging, os, sys
-import anthropic, openai
+import anthropic, boto3, openai
 import ecoimpact
 
 logging.basicConfig(level=logging.DEBUG, handlers=[logging.StreamHandler()])
-for noisy in ("openai", "anthropic", "httpx", "httpcore", "httpx2", "httpcore2"):  # not ours, and they do print content
+noisy_ones = ("openai", "anthropic", "httpx", "httpcore", "httpx2", "httpcore2", "botocore")
+for noisy in noisy_ones:  # not ours, and they do print content
     logging.getLogger(noisy).setLevel(logging.CRITICAL)
 c = json.loads(sys.argv[2])
 
@@ -52,6 +53,8 @@ gpt = openai.OpenAI(
     default_headers={"x-header": c["header"]},
 )
 claude = anthropic.Anthropic(api_key=c["key"], base_url=sys.argv[1], max_retries=0)
+keys = {"aws_access_key_id": c["key"], "aws_secret_access_key": c["key"]}
+bedrock = boto3.client("bedrock-runtime", "eu-west-3", endpoint_url=sys.argv[1], **keys)
 tools = [{"type": "function", "function": {"name": c["tool"], "parameters": {"type": "object", "properties": {}}}}]
 ask = {
     "model": "gpt-4o-mini", "tools": tools, "user": c["user"], "metadata": {"a": c["metadata"]},
@@ -65,6 +68,11 @@ with ecoimpact.label(user=c["user"], feature="search"):
     gpt.chat.completions.with_raw_response.create(**ask)
     gpt.responses.create(model="gpt-4o-mini", input=c["prompt"], instructions=c["system"])
     claude.messages.create(model="claude-haiku-4-5", max_tokens=9, messages=[{"role": "user", "content": c["prompt"]}])
+    turn = {"role": "user", "content": [{"text": c["prompt"]}]}
+    told = bedrock.converse(modelId="amazon.nova-lite-v1:0", system=[{"text": c["system"]}], messages=[turn])
+    print(ecoimpact.impacts_of(told))
+    drawn = bedrock.invoke_model(modelId="amazon.nova-lite-v1:0", body=json.dumps({"messages": [turn]}))
+    assert c["answer"].encode() in drawn["body"].read()
     try:
         gpt.chat.completions.create(**{**ask, "model": "failing"})
     except openai.BadRequestError as error:
@@ -96,6 +104,10 @@ COMMANDS = [
 def server() -> Server:
     def script(request: Received) -> Reply:
         body = request.body
+        if request.path.startswith("/model/"):
+            message = {"role": "assistant", "content": [{"text": CANARIES["answer"]}]}
+            usage = {"inputTokens": 4, "outputTokens": 7, "totalTokens": 11}
+            return as_json({"output": {"message": message}, "usage": usage}, 200, **{"x-amzn-requestid": "r-1"})
         if body["model"] == "failing":
             return as_json({"error": {"message": CANARIES["error"], "type": "invalid_request_error"}}, 400)
         if "responses" in request.path:
@@ -144,7 +156,7 @@ def test_no_byte_of_content_comes_out_anywhere(server: Server, tmp_path: Path) -
     assert {"index.sqlite", "report.html", "out.jsonl", "out.csv", "out.parquet"} <= names
     lines = [line for path, content in written.items() if path.parent.parent.name == "log" for line in content.splitlines()]
     records = [json.loads(line) for line in lines]
-    assert len(records) == 7
+    assert len(records) == 9
     assert {record["status"] for record in records} == {"ok", "error", "abandoned"}
     assert {record["labels"]["feature"] for record in records} == {"search"}
     for canary in (*CANARIES.values(), "canary", environment["ECOIMPACT_HASH_KEY"]):

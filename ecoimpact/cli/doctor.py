@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ import typer
 import ecoimpact
 from ecoimpact import config, data, methodologies, runtime
 from ecoimpact.cli.output import DEFAULT_LOG, console, print_json, show, table
+from ecoimpact.providers import all_providers
 
 PACKAGES = ("wrapt", "typer", "rich", "genai-prices", "numpy")
 
@@ -44,7 +46,9 @@ def examine() -> dict[str, Any]:
         "methodologies": list(methodologies.names()),
         "data": {
             "version": data.DATA_VERSION,
-            "tables": [{"name": t.name, "rows": t.rows, "date": t.date} for t in data.tables()],
+            "tables": [
+                {"name": t.name, "rows": t.rows, "date": t.date, "age_days": _age_days(t.date)} for t in data.tables()
+            ],
         },
         "log": _log(settings["values"].get("log_dir", DEFAULT_LOG), problems),
         "problems": problems,
@@ -56,6 +60,11 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _age_days(day: str) -> int:
+    """How long ago a day was; 0 for one that this machine's clock has not come to."""
+    return max(0, (datetime.now(UTC).date() - date.fromisoformat(day)).days)
 
 
 def _settings(problems: list[str]) -> dict[str, Any]:
@@ -86,9 +95,10 @@ def _sdks(problems: list[str]) -> dict[str, Any]:
     try:
         if not was_instrumented:
             ecoimpact.instrument()
-        for provider in runtime.status()["providers"].values():
+        for name, provider in runtime.status()["providers"].items():
             # Some SDKs load their parts when they are first used.
-            for module in provider["modules"] if _version(provider["distribution"]) is not None else ():
+            wanted = _is_wanted(name, provider) and _version(provider["distribution"]) is not None
+            for module in provider["modules"] if wanted else ():
                 with contextlib.suppress(ImportError):  # of another generation, or for a cloud whose own SDK is missing
                     import_module(module)
         providers = runtime.status()["providers"]
@@ -99,14 +109,19 @@ def _sdks(problems: list[str]) -> dict[str, Any]:
     finally:
         if not was_instrumented:
             ecoimpact.uninstrument()
-    return {name: _sdk(provider, problems) for name, provider in providers.items()}
+    return {name: _sdk(name, provider, problems) for name, provider in providers.items()}
 
 
-def _sdk(provider: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+def _is_wanted(name: str, provider: dict[str, Any]) -> bool:
+    """Whether a provider is watched, or is one that ``instrument()`` alone would watch."""
+    return provider["enabled"] or not all_providers()[name].opt_in
+
+
+def _sdk(name: str, provider: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     package, supported = provider["distribution"], provider["supported"]
     version = _version(package)
     within = None if version is None else in_range(version, supported)
-    if within is False:
+    if within is False and _is_wanted(name, provider):
         problems.append(f"{package} {version} is outside the range that is known to work, {supported}")
     missing = provider["missing"] if version is not None and provider["enabled"] else []
     if missing:
@@ -115,6 +130,7 @@ def _sdk(provider: dict[str, Any], problems: list[str]) -> dict[str, Any]:
         "version": version,
         "supported": supported,
         "in_range": within,
+        "opt_in": all_providers()[name].opt_in,
         "wrapped": provider["patched"],
         "missing": missing,
     }
@@ -157,14 +173,15 @@ def _show(report: dict[str, Any]) -> None:
     sdks = table("SDK", "version", "supported", "wrapped calls", numbers=("wrapped calls",))
     for name, sdk in report["sdks"].items():
         state = "not installed" if sdk["version"] is None else sdk["version"] + ("" if sdk["in_range"] else " (!)")
-        sdks.add_row(name, state, sdk["supported"], str(len(sdk["wrapped"])) if sdk["version"] else "")
+        wrapped = str(len(sdk["wrapped"])) if sdk["wrapped"] or not sdk["opt_in"] else "if named"
+        sdks.add_row(name, state, sdk["supported"], wrapped if sdk["version"] else "")
     show(out, sdks)
     packages = (f"{name} {version or 'not installed'}" for name, version in report["packages"].items())
     out.print("packages  " + ", ".join(packages), markup=False)
     out.print("editions  " + ", ".join(report["methodologies"]), markup=False)
-    tables = table("data", "rows", "newest source", numbers=("rows",))
+    tables = table("data", "rows", "newest source", "days ago", numbers=("rows", "days ago"))
     for entry in report["data"]["tables"]:
-        tables.add_row(entry["name"], str(entry["rows"]), entry["date"])
+        tables.add_row(entry["name"], str(entry["rows"]), entry["date"], str(entry["age_days"]))
     show(out, tables)
     out.print(f"data      version {report['data']['version']}", markup=False)
     settings = report["settings"]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import unquote
 
 Body: TypeAlias = dict[str, Any]
 
@@ -393,10 +394,32 @@ def _gemini_body(_request: Body, answer: Reply) -> Body:
     return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": answer.model, "responseId": answer.id}
 
 
+def _converse_limit(request: Body) -> int | None:
+    settings = request.get("inferenceConfig")
+    return _number(settings, "maxTokens") if isinstance(settings, dict) else None
+
+
+def _converse_body(_request: Body, answer: Reply) -> Body:
+    return {
+        "output": {"message": {"role": "assistant", "content": [{"text": answer.text}]}},
+        "stopReason": "max_tokens" if answer.cut_off else "end_turn",
+        "usage": {
+            "inputTokens": answer.input_tokens - answer.cached_tokens,  # this API counts what it read from its cache apart
+            "outputTokens": answer.output_tokens,
+            "totalTokens": answer.input_tokens + answer.output_tokens,
+            "cacheReadInputTokens": answer.cached_tokens,
+            "cacheWriteInputTokens": 0,
+        },
+        "metrics": {"latencyMs": 0},
+    }
+
+
 def find_api(path: str, request: Body) -> tuple[Api | None, Body]:
     """The API at a path, and the request with the model that some paths name: ``/v1beta/models/NAME:generateContent``."""
-    named = re.fullmatch(r"/v1(?:beta)?/models/([\w.-]+):generateContent", path)
-    return (_GEMINI, {**request, "model": named[1]}) if named else (APIS.get(path), request)
+    for api, pattern in _NAMING_THE_MODEL.items():
+        if (named := re.fullmatch(pattern, path)) is not None:
+            return api, {**request, "model": unquote(named[1])}
+    return APIS.get(path), request
 
 
 _GEMINI = Api(
@@ -407,6 +430,20 @@ _GEMINI = Api(
     body=_gemini_body,
     events=None,
 )
+
+_CONVERSE = Api(
+    turns=lambda request: _turns(request, "messages", "system"),
+    limit=_converse_limit,
+    effort=lambda _request: "none",
+    id_prefix="converse-",
+    body=_converse_body,
+    events=None,
+)
+
+_NAMING_THE_MODEL = {
+    _GEMINI: r"/v1(?:beta)?/models/([\w.-]+):generateContent",
+    _CONVERSE: r"/model/([\w.%:-]+)/converse",
+}
 
 APIS: Mapping[str, Api] = {
     "/v1/chat/completions": Api(

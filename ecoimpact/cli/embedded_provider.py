@@ -26,7 +26,8 @@ _MAX_BODY_BYTES = 4 * 2**20
 class EmbeddedProvider:
     """Serves ``POST /v1/chat/completions``, ``/v1/responses``, ``/v1/messages`` and ``GET /v1/models`` on 127.0.0.1.
 
-    Besides, plain answers alone, at ``/v2/chat`` (Cohere), ``/api/chat`` (Ollama) and ``:generateContent`` (Gemini).
+    Besides, plain answers alone, at ``/v2/chat`` (Cohere), ``/api/chat`` (Ollama), ``:generateContent`` (Gemini) and
+    ``/model/NAME/converse`` (Bedrock).
 
     ``speed`` divides the waiting times: ``math.inf`` answers at once.
 
@@ -163,8 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header(*length)
         request_id = f"req_{uuid.uuid4().hex}"
-        self.send_header("x-request-id", request_id)
-        self.send_header("request-id", request_id)
+        for name in ("x-request-id", "request-id", "x-amzn-requestid"):
+            self.send_header(name, request_id)
         self.end_headers()
 
 

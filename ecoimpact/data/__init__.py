@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from ecoimpact.data.models import MAX_NAME_LENGTH, Found, added_cards, aliases, cards, find, plain_forms
 from ecoimpact.data.notices import ERRORS, NOTICES, WARNINGS, notice
+from ecoimpact.data.price_fits import PriceFit, price_fits
 from ecoimpact.data.providers import OWNERS, PROVIDERS
+from ecoimpact.data.regions import CLOUDS, Region, electricity, region, region_codes, region_of_host, regions
 from ecoimpact.data.sites import has_site, site, site_tables
 from ecoimpact.data.tables import DATA_VERSION, Source, Table, cite, sources, tables
 from ecoimpact.data.zones import WORLD, Zone, factor_sources, mix, zone_codes, zones
 
 __all__ = [
+    "CLOUDS",
     "DATA_VERSION",
     "ERRORS",
     "MAX_NAME_LENGTH",
@@ -24,6 +27,8 @@ __all__ = [
     "WARNINGS",
     "WORLD",
     "Found",
+    "PriceFit",
+    "Region",
     "Source",
     "Table",
     "Zone",
@@ -31,12 +36,18 @@ __all__ = [
     "aliases",
     "cards",
     "cite",
+    "electricity",
     "factor_sources",
     "find",
     "has_site",
     "mix",
     "notice",
     "plain_forms",
+    "price_fits",
+    "region",
+    "region_codes",
+    "region_of_host",
+    "regions",
     "site",
     "site_tables",
     "sources",

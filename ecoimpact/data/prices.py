@@ -128,7 +128,7 @@ def _predicted(quantity: str, usd_per_mtok: float) -> Range:
     """[10⁹] ``ln P = b0 + b1 ln c`` with the 95 % interval of one further model.
 
     >>> f"{_predicted('active', (3 * 2.5 + 10) / 4):.0f}"
-    '217 [14 - 419]'
+    '78 [14 - 419]'
     """
     b0, b1, residual_sd, count, mean_ln_price, spread = _fits()[quantity]
     x = math.log(usd_per_mtok)

@@ -5,8 +5,10 @@ What the methodologies' tables do not name is looked for in a table of our own, 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
+from ecoimpact.data.regions import Region
 from ecoimpact.data.tables import FILES, rows, span
 from ecoimpact.data.zones import joined, mix
 from ecoimpact.types import ElectricityMix, Site
@@ -14,6 +16,7 @@ from ecoimpact.types import ElectricityMix, Site
 ANY_PROVIDER = "*"
 _PREFIX = "sites-"
 _ADDED = "sites_added"
+_UNKNOWN = "unknown"
 
 
 def site_tables() -> tuple[str, ...]:
@@ -31,20 +34,42 @@ def has_site(table: str, provider: str | None) -> bool:
     return provider != ANY_PROVIDER and provider in _index(table)
 
 
-def site(table: str, provider: str | None, grid: ElectricityMix | None = None) -> Site:
-    """The site of a provider, on the provider's own electricity or on ``grid``.
+def site(table: str, provider: str | None, grid: ElectricityMix | None = None, region: Region | None = None) -> Site:
+    """The site of a provider, on the provider's own electricity or on ``grid``, in a ``region`` if one is given.
 
     A provider that no table names gets typical figures with wide ranges and the warning ``site-world``; one of which only
-    the zones are known, typical overhead and water with the warning ``site-typical``.
+    the zones are known, typical overhead and water with the warning ``site-typical``. What a region publishes of itself
+    comes before both, where its cloud is the provider's own or nobody knows whose the provider's is.
 
     >>> site("ecologits-2025-09", "mistralai").mix.zone, site("ecologits-2025-09", "nobody").warnings
     ('SWE+NOR', ('site-world',))
+    >>> from ecoimpact.data.regions import region as _of
+    >>> site("ecologits-2025-09", "bedrock", region=_of("aws:eu-central-1")).pue.mean
+    1.24
     """
     known = has_site(table, provider)
     _, _, _, typical_pue, typical_wue, typical_keys = _index(table)[ANY_PROVIDER]
-    _, _, zones, pue, wue, keys = _index(table)[str(provider) if known else ANY_PROVIDER]
+    _, operators, zones, pue, wue, keys = _index(table)[str(provider) if known else ANY_PROVIDER]
     mixes = tuple(m for m in map(mix, zones.split()) if m is not None)
     warnings: tuple[str, ...] = () if known else ("site-world",)
     if not pue or not wue:
         keys, warnings = f"{keys} {typical_keys}", ("site-typical",)
-    return Site(span(pue or typical_pue), span(wue or typical_wue), grid or joined(mixes), source=keys, warnings=warnings)
+    found = Site(span(pue or typical_pue), span(wue or typical_wue), grid or joined(mixes), source=keys, warnings=warnings)
+    is_own = region is not None and (operators == _UNKNOWN or region.operator in operators.split(" and "))
+    return _in_region(found, region) if region is not None and is_own else found
+
+
+def _in_region(site: Site, region: Region) -> Site:
+    """The site with the figures that the region has; what was said about those they replace is said no more."""
+    pue, wue = region.pue, region.wue_l_per_kwh
+    if pue is None and wue is None:
+        return site
+    if pue is not None and wue is not None:
+        return replace(site, pue=pue, wue_l_per_kwh=wue, source=region.source, warnings=())
+    sources = " ".join(dict.fromkeys((*region.source.split(), *site.source.split())))
+    return replace(
+        site,
+        pue=site.pue if pue is None else pue,
+        wue_l_per_kwh=site.wue_l_per_kwh if wue is None else wue,
+        source=sources,
+    )

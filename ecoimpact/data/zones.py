@@ -1,4 +1,8 @@
-"""Electricity: impact factors of a kWh by zone (ISO 3166-1 alpha-3, ``US-CA`` for a state, ``WOR`` for the world)."""
+"""Electricity: impact factors of a kWh by zone.
+
+A code is ISO 3166-1 alpha-3 for a country, ISO 3166-2 for a part of one (``US-CA``, ``CA-QC``, ``CN-SC``), the country's
+two letters with the bidding zone for a part of the Nordic market (``SE-SE3``), and ``WOR`` for the world.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,9 @@ _FACTORS = ("gwp", "adpe", "pe", "wue")
 _FACTORS_OF_SOURCE = {
     "owid-electricity": ("gwp",),
     "egrid-2023": ("gwp",),
+    "codecarbon-canada": ("gwp",),
+    "codecarbon-china": ("gwp",),
+    "codecarbon-nordic": ("gwp",),
     "ademe-base-empreinte": ("adpe", "pe"),
     "wri-water": ("wue",),
 }

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
-from ecoimpact.instrumentation.call import Call
+from ecoimpact.instrumentation.call import Call, feed_json
 from ecoimpact.instrumentation.report import quietly
 from ecoimpact.types import Status
 
@@ -81,6 +81,7 @@ class EventDecoder:
         self._rest: list[bytes] = []  # of a line that has not ended
         self._rest_bytes = 0
         self._data: list[bytes] = []
+        self._data_bytes = 0
 
     @quietly
     def feed(self, chunk: bytes) -> None:
@@ -103,12 +104,14 @@ class EventDecoder:
 
     def _line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
-            self._data.append(line[5:].strip())
+            self._data_bytes += len(line)
+            if self._data_bytes <= BODY_LIMIT_BYTES:
+                self._data.append(line[5:].strip())
         elif not line and self._data:
-            data, self._data = b"\n".join(self._data), []
+            data, self._data, self._data_bytes = b"\n".join(self._data), [], 0
             try:
-                event = json.loads(data)
-            except ValueError:  # "[DONE]", or no JSON
+                event = json.loads(data.decode())  # spares it finding out the encoding, which the standard fixes
+            except (ValueError, RecursionError):  # "[DONE]", or no JSON
                 return
             if isinstance(event, dict):
                 self._call.feed(event)
@@ -126,11 +129,20 @@ class JsonBody:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._body = bytearray()
+        self._is_whole = True
 
     @quietly
     def feed(self, chunk: bytes) -> None:
-        if len(self._body) + len(chunk) <= BODY_LIMIT_BYTES:
+        if self._is_whole and len(self._body) + len(chunk) <= BODY_LIMIT_BYTES:
             self._body += chunk
+        else:
+            self._body.clear()
+            self._is_whole = False
+
+    @quietly
+    def read(self) -> None:
+        """Read what has come now: it may be all."""
+        feed_json(self._call.reader, bytes(self._body))
 
     @quietly
     def end(self, status: Status, error: BaseException | None = None) -> None:

@@ -171,7 +171,7 @@ class Call:
 def feed_json(reader: Reader, body: bytes) -> None:
     try:
         item = json.loads(body)
-    except ValueError:  # not JSON: an answer that nobody can read has no usage
+    except (ValueError, RecursionError):  # not JSON: an answer that nobody can read has no usage
         return
     if isinstance(item, dict):
         reader.feed(item)

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from ecoimpact.instrumentation.call import Call, Tracer, attach
+from ecoimpact.instrumentation.dict_answers import observe_dict
 from ecoimpact.instrumentation.generators import (
     AsyncGeneratorItems,
     GeneratorItems,
@@ -20,6 +21,7 @@ from ecoimpact.instrumentation.generators import (
     generator,
     nobody,
 )
+from ecoimpact.instrumentation.layers import LAYER, Layer
 from ecoimpact.instrumentation.provider import Method, Provider, Request
 from ecoimpact.instrumentation.report import note_failure, quietly
 from ecoimpact.instrumentation.stream import TAG, hold, status_of
@@ -78,7 +80,7 @@ class Calls:
                 release()
             return observe(call, result)
 
-        return watched_async if inspect.iscoroutinefunction(function) else watched
+        return watched_async if self.method.asynchronous or inspect.iscoroutinefunction(function) else watched
 
     @quietly
     def _recognise(self, client: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
@@ -89,6 +91,9 @@ class Calls:
         if request is None:
             return None
         try:
+            layer = LAYER.get()
+            if layer is not None and layer.open:
+                return None
             around = _calling.get()
             outer = around
             while outer is not None:
@@ -104,13 +109,16 @@ class Calls:
 
     @quietly
     def failed(self, call: Call, error: BaseException) -> None:
-        early = type(error) in BUILT_IN or _is_validation(error)
+        early = type(error) in BUILT_IN or _is_validation(error) or _is_one_of(error, self.provider.refusals)
         if not early or call.reader.finished or passed_through(error, self.provider.sending):
             call.end(status_of(error), error)
 
     def observe(self, call: Call, result: Any) -> Any:
         """Watch what a call gave; what the program gets of it: the same object, or a generator around a bare one."""
         try:
+            if type(result) is dict:
+                observe_dict(call, result)
+                return result
             fields = getattr(result, "__dict__", {})
             content = fields.get(self.method.inside, result) if self.method.inside else result
             if not (inspect.isgenerator(content) or inspect.isasyncgen(content)):
@@ -118,25 +126,13 @@ class Calls:
                 if content is not result:
                     attach(result, call.impacts)
                 return result
-            watched = self._observed(call, content, nobody if content is result else weakref.ref(result))
+            watched = watch_generator(call, content, nobody if content is result else weakref.ref(result))
             if content is result:
                 return watched
             fields[TAG], fields[self.method.inside] = call, watched
         except Exception as error:  # noqa: BLE001 - the boundary
             note_failure(error)
         return result
-
-    @staticmethod
-    def _observed(call: Call, content: Any, holder: Callable[[], Any]) -> Any:
-        """A generator over one whose request was sent already: it has to end even if it is never advanced."""
-        if inspect.isgenerator(content):
-            items: Any = GeneratorItems(content, call, holder)
-            watched: Any = generator(_Sent(items), content)
-        else:
-            items = AsyncGeneratorItems(content, call, holder)
-            watched = async_generator(_Sent(items), content)
-        hold(items)
-        return watched
 
     def _later(self, result: Any, client: Any, request: Request) -> Any:
         """Watch what will send the request when it is advanced: a generator, or a context manager made of one."""
@@ -156,6 +152,22 @@ class Calls:
         return result
 
 
+def watch_generator(call: Call, content: Any, holder: Callable[[], Any], *, covered: bool = False) -> Any:
+    """A generator over one whose request was sent already: it has to end even if it is never advanced.
+
+    ``covered``: should it be sent only now, the SDKs below pass through.
+    """
+    kind = _Covered if covered else _Sent
+    if inspect.isgenerator(content):
+        items: Any = GeneratorItems(content, call, holder)
+        watched: Any = generator(kind(items), content)
+    else:
+        items = AsyncGeneratorItems(content, call, holder)
+        watched = async_generator(kind(items), content)
+    hold(items)
+    return watched
+
+
 class _Sent:
     """A generator whose request went out when it was made."""
 
@@ -173,6 +185,21 @@ class _Sent:
 
     def left(self) -> None:
         return
+
+
+class _Covered(_Sent):
+    """The same, of a function that asks other SDKs, when its generator is first advanced."""
+
+    def open(self) -> Any:
+        self._layer = Layer.enter()
+        return self._items
+
+    def failed(self, _error: BaseException) -> None:
+        self._layer.leave()
+
+    def opened(self, _first: Any) -> Any:
+        self._layer.leave()
+        return self._items
 
 
 class _Lazy:
@@ -256,3 +283,7 @@ def passed_through(error: BaseException, names: frozenset[str]) -> bool:
 def _is_validation(error: BaseException) -> bool:
     kind = type(error)
     return kind.__name__ == "ValidationError" and kind.__module__.partition(".")[0].startswith("pydantic")
+
+
+def _is_one_of(error: BaseException, names: frozenset[str]) -> bool:
+    return bool(names) and any(kind.__name__ in names for kind in type(error).__mro__)

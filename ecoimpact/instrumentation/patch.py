@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import CellType
 from typing import Any, Final, NamedTuple
 
 from ecoimpact.instrumentation.call import Tracer
@@ -20,6 +21,9 @@ from ecoimpact.instrumentation.wrapper import Function, Wrappers
 
 MARK: Final = "_ecoimpact_wrapped"
 """Where a client that is watched by itself says so, in its ``__dict__``: so that ``copy.copy`` hands it on."""
+
+INHERITED: Final = object()
+"""In place of an original that the owner does not hold itself."""
 
 _hooked: set[str] = set()
 _patchers: list[weakref.ref[Patcher]] = []
@@ -34,7 +38,11 @@ class Patched(NamedTuple):
     wrapper: Any
 
     def restore(self) -> None:
-        if vars(self.owner).get(self.attribute) is self.wrapper:
+        if _own(self.owner, self.attribute) is not self.wrapper:
+            return
+        if self.original is INHERITED:
+            delattr(self.owner, self.attribute)
+        else:
             setattr(self.owner, self.attribute, self.original)
 
 
@@ -111,17 +119,23 @@ class Patcher:
             owner = functools.reduce(getattr, path, module)
         except AttributeError:
             return  # this version of the SDK has no such class
+        if target.cell:
+            owner, attribute = _cell(owner, attribute, target.cell), "cell_contents"
         owners = [owner]
         if target.role in (Role.CALL, Role.METHOD):  # another tool may have covered it, in a class below
             owners += [c for c in _below(owner) if f"{c.__module__}.".startswith(f"{self.provider.package}.")]
         patches = self._patched.get(target, [])
         for each in owners:
-            original = vars(each).get(attribute)
-            if original is None or any(p.owner is each for p in patches):
+            own = _own(each, attribute)
+            original = getattr(each, attribute, None) if own is None and target.role is Role.SHOW else own
+            if original is None or any(p.owner is each and p.wrapper is own for p in patches):
                 continue
-            wrapper = self._wrappers.wrap(target, original)
+            if any(p.owner is each for p in patches) and not any(p.original is own for p in patches):
+                continue  # another tool lies on top of ours; but one that left put back what it had found
+            # As callers would get it: another tool's wrapper on a class learns from this whose method it is.
+            wrapper = self._wrappers.wrap(target, getattr(each, attribute))
             setattr(each, attribute, wrapper)
-            patches.append(Patched(each, attribute, original, wrapper))
+            patches.append(Patched(each, attribute, INHERITED if own is None else original, wrapper))
             self._patched[target] = patches
 
     # --- single clients
@@ -153,6 +167,25 @@ class Patcher:
         if self._token is not None and vars(client).get(MARK) is self._token:
             with self._lock:
                 self._mark(copied)
+
+
+def _own(owner: Any, attribute: str) -> Any:
+    """What a class, a module or a decorator's variable itself holds, not what it inherits."""
+    if isinstance(owner, CellType):
+        return owner.cell_contents
+    return getattr(owner, "__dict__", {}).get(attribute)
+
+
+def _cell(module: Any, name: str, variable: str) -> CellType | None:
+    """The variable of the decorator around a function, which may lie under other decorators."""
+    function = vars(module).get(name)
+    while function is not None:
+        names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+        if variable in names:
+            cell: CellType = function.__closure__[names.index(variable)]
+            return cell
+        function = getattr(function, "__wrapped__", None)
+    return None
 
 
 def _below(owner: type) -> Iterator[type]:

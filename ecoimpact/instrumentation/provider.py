@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from ecoimpact.types import Usage
 
@@ -38,6 +38,9 @@ class Reader:
     def feed(self, item: Any) -> bool:
         """Take in one item. True: the final figures belong on it."""
         raise NotImplementedError
+
+    def over(self) -> None:
+        """No more items will come."""
 
     def is_usage_only(self, item: Any) -> bool:  # noqa: ARG002
         """Whether the item exists only because usage was asked for."""
@@ -82,6 +85,29 @@ def count(item: Any, name: str) -> int | None:
 def text(item: Any, name: str) -> str | None:
     value = field(item, name)
     return value if isinstance(value, str) else None
+
+
+def kept(usage: Any) -> Any:
+    """The counts as they are now, for later: what is in the program's hands may change, as Instructor adds up its retries.
+
+    >>> kept({"output_tokens": 3, "details": {"reasoning_tokens": 1}})
+    {'output_tokens': 3, 'details': {'reasoning_tokens': 1}}
+    """
+    try:
+        counts, more = usage.__dict__.copy(), usage.__pydantic_extra__
+    except AttributeError:
+        if not isinstance(usage, dict):
+            return usage
+        counts, more = usage.copy(), None
+    if more:
+        counts.update(more)
+    for name, value in counts.items():
+        if value.__class__ not in _PLAIN:
+            counts[name] = kept(value)
+    return counts
+
+
+_PLAIN: Final = frozenset({int, float, str, bool, type(None)})
 
 
 def length(item: Any, name: str) -> int:
@@ -136,12 +162,15 @@ class Role(Enum):
 
     CALL = "call"  # makes one request: its result is an answer, a stream or a raw response
     METHOD = "method"  # makes one request of one kind, in an SDK whose methods are watched one by one
+    WIRE = "wire"  # an HTTP library's function that sends one request of any kind, or by which its answer is read
     PARSE = "parse"  # a raw response's method that makes the answer (or the stream) of it
     CLOSE = "close"  # a stream's method that ends it early
     HELPER = "helper"  # the constructor of an object that consumes a stream for the user
     SNAPSHOT = "snapshot"  # a helper's method that returns the accumulated answer
     REBUILD = "rebuild"  # makes a new object of an answer that is one of its arguments
-    SHOW = "show"  # an answer's ``__repr__`` that lists its instance ``__dict__``: it must not see the figures
+    FUNCTION = "function"  # a module's function that makes requests, through other SDKs as well: they count as one
+    ITEMS = "items"  # the ``__next__`` or ``__anext__`` of a stream that such a function gave
+    SHOW = "show"  # lists an answer's instance ``__dict__`` (``__repr__``, ``__iter__``): it must not see the figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +183,70 @@ class Method:
     """The attribute of the result that holds the answer, or the generator of its items; empty: the result itself."""
     lazy: bool = False
     """A plain function whose generator sends the request when it is first advanced, as generator functions do."""
+    asynchronous: bool = False
+    """A coroutine function, though a decorator of the SDK's hides that it is one."""
+
+
+class Attempt(Protocol):
+    """What a function with :attr:`Role.FUNCTION` was called for: a request that it may send, or leave to others."""
+
+    request: Request
+
+    def answered(self, result: Any, reader: Reader) -> bool:
+        """Whether a provider gave this result; ``reader`` is about to read it."""
+        ...
+
+    def failed(self, error: BaseException) -> bool:
+        """Whether a request went out before the function raised."""
+        ...
+
+
+class Tap(Protocol):
+    """Who is told of the bytes of an answer while they go to the program. Nothing raises."""
+
+    expand: Callable[[bytes], bytes] | None
+    """What undoes the content encoding, piece by piece, where the library brings it along."""
+
+    def feed(self, chunk: bytes) -> None: ...
+
+    def done(self) -> None:
+        """There are no more."""
+        ...
+
+    def failed(self, error: BaseException) -> None: ...
+
+    def drop(self) -> None:
+        """The program wants no more."""
+        ...
+
+    def left(self, failure: BaseException | None, reading: frozenset[str]) -> None:
+        """The same, maybe for a failure of the body, or for the exception being handled, if it came out of ``reading``."""
+        ...
+
+
+class Head(NamedTuple):
+    """Of an HTTP response: its status, and the headers that say how to read its body."""
+
+    status: int
+    content_type: str
+    content_encoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """An HTTP library: what it sends, and the ways in which a program reads what comes back."""
+
+    identify: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Request | None]
+    """The same as :attr:`Provider.identify`: runs for every request of the program, nearly all of which are others."""
+    head: Callable[[Any], Head]
+    content: Callable[[Any], bytes | None]
+    """The body of a response, if it has been read."""
+    watch: Callable[[Any, Tap], None]
+    """Tell a tap of the body that the program is going to read. The response owns the tap."""
+    sending: frozenset[str]
+    """The same as :attr:`Provider.sending`."""
+    status_error: str
+    """The name of the exception by which the library tells of an error status, where it is asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +259,13 @@ class Target:
     role: Role
     required: bool = False
     method: Method | None = None
+    wire: Wire | None = None
+    around: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+    """Of a function by which a body is read: makes what stands in for it, and does nothing but tell a :class:`Tap`."""
+    begin: Callable[[tuple[Any, ...], Mapping[str, Any]], Attempt | None] | None = None
+    """Of a function: recognise a call from its arguments; ``None`` for no request, or for one of a function around it."""
+    cell: str = ""
+    """The variable in which a decorator keeps the function: it is replaced there, for whoever imported it when."""
 
 
 class Shape(Enum):
@@ -202,8 +302,12 @@ class Provider:
     """What the package index calls it, where that is not the import name."""
     copies: tuple[str, ...] = ()
     """Client methods that return a new client: what they return is wrapped like the client they came from."""
+    opt_in: bool = False
+    """Watched only where ``instrument()`` names it."""
     anchor: Callable[[Any], Any] | None = None
     """The object that a client shares with its parts, where those make the requests: ``wrap()`` marks it."""
     sending: frozenset[str] = frozenset()
     """Functions of the SDK that run only once a call's arguments have been accepted: an error from below them is one of a
     request. Needed where the SDK checks its arguments with exceptions that answers raise as well."""
+    refusals: frozenset[str] = frozenset()
+    """Exceptions of the SDK, by the names of their classes or bases, that it raises before anything is sent, too."""

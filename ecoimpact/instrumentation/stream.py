@@ -57,11 +57,38 @@ def observe_stream(stream: Any, call: Call) -> None:
     fields = stream.__dict__
     if TAG in fields:
         return
-    iterator = stream._iterator  # made on first use by some SDKs, of a copy of the stream: before it is tagged
+    iterator = fields["_iterator"] if "_iterator" in fields else _Unmade(weakref.ref(stream))
     fields[TAG] = call
-    items = (AsyncItems if hasattr(iterator, "__anext__") else Items)(iterator, call, weakref.ref(stream))
+    kind = AsyncItems if hasattr(stream.__class__, "__anext__") else Items  # not of a proxy around it, which may have both
+    items = kind(iterator, call, weakref.ref(stream))
     fields["_iterator"] = items
     hold(items)
+
+
+class _Unmade:
+    """The iterator of a stream whose SDK makes it on first use. Other tools wait for that too: it is not made before."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: Callable[[], Any]) -> None:
+        self._stream = stream  # a weak reference
+
+    def __next__(self) -> Any:
+        return self._made().__next__()
+
+    async def __anext__(self) -> Any:
+        return await self._made().__anext__()
+
+    def _made(self) -> Any:
+        """Made of the stream as it is without us: some SDKs copy it, and the copy lives as long as the iterator."""
+        fields = self._stream().__dict__
+        items, call = fields.pop("_iterator"), fields.pop(TAG)
+        try:
+            iterator = self._stream()._iterator
+        finally:
+            fields["_iterator"], fields[TAG] = items, call
+        items._iterator = iterator
+        return iterator
 
 
 def observe_helper(helper: Any, stream: Any) -> None:
@@ -75,7 +102,7 @@ def observe_helper(helper: Any, stream: Any) -> None:
     helper.__dict__["_iterator"] = carrier(iterator, call, weakref.ref(helper))
 
 
-class _Observed:
+class Observed:
     """What both directions of iteration share."""
 
     __slots__ = ("__weakref__", "_attentive", "_feed", "_iterator", "_stream", "call")
@@ -121,7 +148,7 @@ class _Observed:
         self.drop()
 
 
-class Items(_Observed):
+class Items(Observed):
     """The iterator inside a stream. What runs for every item is kept to one reading, here and in its twin below."""
 
     __slots__ = ()
@@ -148,7 +175,7 @@ class Items(_Observed):
             return item
 
 
-class AsyncItems(_Observed):
+class AsyncItems(Observed):
     """The iterator inside an asynchronous stream."""
 
     __slots__ = ()

@@ -14,10 +14,13 @@ from typing import Any
 
 from ecoimpact.instrumentation.body import watch_body
 from ecoimpact.instrumentation.call import ATTRIBUTE, Call, Tracer, attach
+from ecoimpact.instrumentation.functions import Functions, WatchedStream, items
+from ecoimpact.instrumentation.layers import LAYER
 from ecoimpact.instrumentation.methods import BUILT_IN, Calls, passed_through
 from ecoimpact.instrumentation.provider import Provider, Role, Shape, Target
 from ecoimpact.instrumentation.report import note_failure, quietly
 from ecoimpact.instrumentation.stream import TAG, hold, observe_helper, observe_stream, status_of
+from ecoimpact.instrumentation.wire import Sends
 
 Function = Callable[..., Any]
 
@@ -70,6 +73,14 @@ class Wrappers:
         asynchronous, role = inspect.iscoroutinefunction(function), target.role
         if target.method is not None:
             watched = Calls(self.provider, self.tracer, self.is_active, target.method).wrap(function)
+        elif target.wire is not None:
+            watched = Sends(self.provider, self.tracer, self.is_active, target.wire).wrap(function)
+        elif target.around is not None:
+            watched = target.around(function)
+        elif target.begin is not None:
+            watched = Functions(self.provider, self.tracer, self.is_active, target.begin).wrap(function)
+        elif role is Role.ITEMS:
+            watched = items(function)
         elif role is Role.CALL:
             watched = self._call_async(function) if asynchronous else self._call(function)
         elif role is Role.SHOW:
@@ -128,6 +139,9 @@ class Wrappers:
 
     def _begin(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         try:
+            layer = LAYER.get()
+            if layer is not None and layer.open:
+                return None  # an outer layer has the request
             provider = self.provider
             request = provider.identify(client, args, kwargs) if self.is_active(client) else None
             if request is None or not provider.claim(args, kwargs):
@@ -237,6 +251,8 @@ class Wrappers:
         elif isinstance(tag, Call):
             tag.end_early()
             fields[ATTRIBUTE] = tag.impacts
+        elif isinstance(tag, WatchedStream):
+            tag.drop()
 
     @quietly
     def _helped(self, instance: Any, _result: Any, _arguments: Any) -> None:
@@ -254,9 +270,12 @@ class Wrappers:
     def _hand_on(self, instance: Any, result: Any, arguments: Iterable[Any]) -> None:
         """A new object was made of an answer, by a method or by a plain function."""
         for source in (instance, *arguments):
-            impacts = getattr(source, "__dict__", {}).get(ATTRIBUTE)
+            fields = getattr(source, "__dict__", {})
+            impacts, stream = fields.get(ATTRIBUTE), fields.get(TAG)
             if impacts is not None:
                 attach(result, impacts)
+            elif result is not None and isinstance(stream, WatchedStream):
+                stream.also(result)
 
 
 def _shown(function: Function) -> Function:

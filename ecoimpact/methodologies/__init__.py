@@ -1,8 +1,9 @@
 """Published ways to compute impacts: one module per edition, found by its name.
 
-A module here that defines ``NAME`` and ``methodology(**parameters) -> Methodology`` is an edition. The module of an edition
-is its name with ``_`` for every other sign: ``ecologits-0.11`` is ``ecologits_0_11.py``. Packages outside offer their
-``methodology`` function through the entry-point group ``ecoimpact.methodologies``.
+A module here that defines ``NAME`` and ``methodology(**parameters) -> Methodology`` is an edition; ``INCLUDES`` and
+``LEAVES_OUT`` say in a few words each what its figures hold. The module of an edition is its name with ``_`` for every
+other sign: ``ecologits-0.11`` is ``ecologits_0_11.py``. Packages outside offer their ``methodology`` function through the
+entry-point group ``ecoimpact.methodologies``.
 
 Rule of this package: editions are pure. They read no data and no clock.
 """
@@ -10,16 +11,17 @@ Rule of this package: editions are pure. They read no data and no clock.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ecoimpact.methodologies._names import unknown
 from ecoimpact.types import Methodology
 
-__all__ = ["ALIASES", "get", "names"]
+__all__ = ["ALIASES", "About", "about", "get", "names"]
 
 ALIASES = {"ecologits": "ecologits-2025-09"}
 """Names that stand for an edition."""
@@ -27,7 +29,7 @@ ALIASES = {"ecologits": "ecologits-2025-09"}
 _GROUP = "ecoimpact.methodologies"
 
 
-def get(name: str, **parameters: float) -> Methodology:
+def get(name: str, **parameters: float | str | None) -> Methodology:
     """The edition called ``name``, with constants replaced by ``parameters``.
 
     Raises:
@@ -44,6 +46,26 @@ def get(name: str, **parameters: float) -> Methodology:
 def names() -> tuple[str, ...]:
     """All editions by name, aliases first."""
     return (*ALIASES, *sorted({*_modules(), *_entry_points()}))
+
+
+class About(NamedTuple):
+    """What the figures of an edition hold, in a few words each."""
+
+    includes: tuple[str, ...] = ()
+    leaves_out: tuple[str, ...] = ()
+
+
+def about(name: str) -> About:
+    """What an edition counts and what it leaves out, as its module states it.
+
+    Raises:
+        ValueError: unknown name.
+
+    >>> "reading the input tokens" in about("ecologits").leaves_out
+    True
+    """
+    module = sys.modules.get(_build(name).__module__)
+    return About(tuple(getattr(module, "INCLUDES", ())), tuple(getattr(module, "LEAVES_OUT", ())))
 
 
 @cache

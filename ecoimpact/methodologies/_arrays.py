@@ -7,6 +7,8 @@ from typing import Any
 
 from ecoimpact.types import Number
 
+_SCALARS = (int, float)
+
 
 def is_scalar(*values: Number) -> bool:
     """Whether all values are plain numbers (``numpy.float64`` is one of them)."""
@@ -55,10 +57,26 @@ def known_or(x: Number | None, otherwise: Number) -> Number:
     """
     if x is None:
         return otherwise
-    if is_scalar(x):
+    if isinstance(x, _SCALARS):  # every request comes here
         return x
     np = _numpy()
     return np.where(np.isnan(x), otherwise, x)
+
+
+def select(condition: Any, a: Number, b: Number) -> Number:
+    """``a`` where the condition holds, else ``b``, element by element.
+
+    >>> select(1.0 <= 2.0, 1, 2)
+    1
+    """
+    if isinstance(condition, bool):
+        return a if condition else b
+    return _numpy().where(condition, a, b)
+
+
+def is_finite(x: Number) -> Any:
+    """Whether it is a number and not infinite, element by element."""
+    return math.isfinite(x) if isinstance(x, _SCALARS) else _numpy().isfinite(x)
 
 
 def _numpy() -> Any:

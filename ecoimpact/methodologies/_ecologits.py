@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from ecoimpact.methodologies._arrays import ceil, known_or, minimum, next_power_of_two
 from ecoimpact.methodologies._names import unknown
-from ecoimpact.types import Figures, ModelParameters, Number, SiteFactors, Usage
+from ecoimpact.types import Figures, ModelParameters, Number, SiteFactors, StepLine, Usage
 
-StepLine: TypeAlias = tuple[str, str, float, str, str]
 _SECONDS_PER_HOUR = 3600
 _WH_PER_KWH = 1000
+
+INCLUDES = (
+    "generating the output tokens: GPUs and server, in a batch of 64",
+    "overhead of the data centre (PUE)",
+    "making of the server and its GPUs: carbon, minerals, primary energy",
+    "water on site and for the electricity",
+)
+LEAVES_OUT = (
+    "reading the input tokens",
+    "training",
+    "idle hours of servers",
+    "network, storage and the user's device",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

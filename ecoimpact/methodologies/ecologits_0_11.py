@@ -7,7 +7,9 @@ Reference: https://pypi.org/project/ecologits/0.11.3/, doi 10.21105/joss.07471.
 
 from __future__ import annotations
 
-from ecoimpact.methodologies._ecologits import Edition, Parameters, with_parameters
+from ecoimpact.methodologies._ecologits import INCLUDES, LEAVES_OUT, Edition, Parameters, with_parameters
+
+__all__ = ["EDITION", "INCLUDES", "LEAVES_OUT", "NAME", "PARAMETERS", "methodology"]
 
 NAME = "ecologits-0.11"
 

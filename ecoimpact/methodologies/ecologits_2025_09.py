@@ -6,7 +6,9 @@ every model and bounded by the measured latency. Reference: https://ecologits.ai
 
 from __future__ import annotations
 
-from ecoimpact.methodologies._ecologits import Edition, Parameters, with_parameters
+from ecoimpact.methodologies._ecologits import INCLUDES, LEAVES_OUT, Edition, Parameters, with_parameters
+
+__all__ = ["EDITION", "INCLUDES", "LEAVES_OUT", "NAME", "PARAMETERS", "methodology"]
 
 NAME = "ecologits-2025-09"
 

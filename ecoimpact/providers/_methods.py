@@ -54,7 +54,7 @@ def method_provider(
         model_of: the model that a call names.
         closes: methods that end a stream early.
         rebuilds: functions that make a new object of an answer.
-        shows: ``__repr__`` of answers that would show the figures.
+        shows: ``__repr__`` or ``__iter__`` of answers that would show the figures.
         sending: functions that run only once a call's arguments have been accepted.
     """
 

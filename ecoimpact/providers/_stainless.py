@@ -95,6 +95,7 @@ def _targets(package: str, helpers: Mapping[str, tuple[str, ...]], rebuilds: tup
         Target(f"{package}._streaming", "Stream.close", Role.CLOSE, required=True),
         Target(f"{package}._streaming", "AsyncStream.close", Role.CLOSE, required=True),
         Target(f"{package}._legacy_response", "LegacyAPIResponse.parse", Role.PARSE),
+        Target(f"{package}._models", "BaseModel.__iter__", Role.SHOW),  # what dict(answer) calls
     ]
     for response in ("APIResponse", "AsyncAPIResponse"):
         targets += [

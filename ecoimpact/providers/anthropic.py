@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, length, present, text, tier
+from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, kept, length, present, text, tier
 from ecoimpact.providers._stainless import stainless_provider
 from ecoimpact.types import Usage
 
@@ -28,7 +28,7 @@ class MessageReader(Reader):
                 self.characters += len(fields["delta"].__dict__["text"])
                 return False
             if kind == "message" and count(fields["usage"], "output_tokens") is not None:
-                self._usage, self.finished = fields["usage"], True
+                self._usage, self.finished = kept(fields["usage"]), True
                 self._identify(item)
                 return True
         except (AttributeError, KeyError, TypeError):
@@ -42,16 +42,16 @@ class MessageReader(Reader):
             self.characters += length(delta, "text") or length(delta, "partial_json") or length(delta, "thinking")
             return False
         if kind == "message_delta":
-            self._usage = field(item, "usage") or self._usage
+            self._usage = kept(field(item, "usage")) or self._usage
             self.finished = field(field(item, "delta"), "stop_reason") is not None
             return self.finished
         if kind == "message_start":
             message = field(item, "message")
-            self._start_usage = field(message, "usage")
+            self._start_usage = kept(field(message, "usage"))
             self._identify(message)
             return False
         if kind == "message":
-            self._usage = field(item, "usage")
+            self._usage = kept(field(item, "usage"))
             self._identify(item)
             self.finished = True
             if count(self._usage, "output_tokens") is None:

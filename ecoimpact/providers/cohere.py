@@ -114,5 +114,6 @@ PROVIDER: Final = method_provider(
         *(f"cohere.{place}" for place in ("base_client:BaseCohere", "base_client:AsyncBaseCohere")),
         *(f"cohere.v2.client:{name}" for name in ("V2Client", "AsyncV2Client")),
     ),
+    shows=["cohere.core.unchecked_base_model:UncheckedBaseModel.__iter__"],
     sending=["request", "stream"],
 )

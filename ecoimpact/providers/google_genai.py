@@ -114,6 +114,7 @@ PROVIDER: Final = method_provider(
     server_of=server_of,
     anchor=lambda client: client._api_client,
     accepts=instance_of("google.genai.client:Client", "google.genai.client:AsyncClient"),
+    shows=["google.genai._common:BaseModel.__iter__"],
     sending=[
         *("request", "async_request", "request_streamed", "async_request_streamed", "_from_response"),
         *("_GenerateContentResponse_from_mldev", "_GenerateContentResponse_from_vertex"),

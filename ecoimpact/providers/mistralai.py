@@ -33,7 +33,9 @@ class MistralChatReader(ChatReader):
         chunk = field(item, "data")
         item = item if chunk is None else chunk
         final = self._feed(item)
-        self._usage = _sent(self._usage)
+        usage = field(item, "usage")
+        if usage is not None and _sent(usage) is None:
+            self._usage = None
         if self._usage is None:  # content may also be a list of parts, thinking among them
             for choice in _listed(item, "choices"):
                 self.characters += _parts(field(choice, "delta") or field(choice, "message"))
@@ -139,6 +141,7 @@ PROVIDER: Final = method_provider(
         for stream, leaves in (("EventStream", "__exit__"), ("EventStreamAsync", "__aexit__"))
         for method in ("close", leaves)
     ],
+    shows=[f"mistralai.{part}client.types.basemodel:BaseModel.__iter__" for part in ("", "azure.", "gcp.")],
     rebuilds=["mistralai.client.chat:convert_to_parsed_chat_completion_response"],
     server_of=server_of,
     anchor=lambda client: client.sdk_configuration,

@@ -76,5 +76,6 @@ PROVIDER: Final = method_provider(
     model_of=model_of,
     server_of=lambda client, _kwargs: Server(None, client._client.base_url),
     accepts=instance_of("ollama._client:Client", "ollama._client:AsyncClient"),
+    shows=["ollama._types:SubscriptableBaseModel.__iter__"],
     sending=["_request", "inner"],
 )

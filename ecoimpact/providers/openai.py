@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, length, present, text, tier
+from ecoimpact.instrumentation.provider import Endpoint, Reader, count, field, kept, length, present, text, tier
 from ecoimpact.providers._stainless import stainless_provider
 from ecoimpact.types import Usage
 
@@ -32,7 +32,7 @@ class ChatReader(Reader):
                     return False
             elif fields["object"] == "chat.completion" and count(usage, "completion_tokens") is not None:
                 self.response_model, self.response_id = text(item, "model"), text(item, "id")
-                self._usage, self._tier, self.finished = usage, fields.get("service_tier"), True
+                self._usage, self._tier, self.finished = kept(usage), fields.get("service_tier"), True
                 return True
         except (AttributeError, KeyError, TypeError, ValueError):
             pass  # anything else
@@ -45,7 +45,7 @@ class ChatReader(Reader):
         final = False
         usage = field(item, "usage")
         if usage is not None:
-            self._usage = usage
+            self._usage = kept(usage)
             self._tier = field(item, "service_tier")
             final = True
         choices = field(item, "choices")
@@ -117,7 +117,7 @@ class ResponseReader(Reader):
         self.background = field(response, "background") is True
         self.finished = status not in ("queued", "in_progress")
         self.pending = self.background and not self.finished
-        self._usage = field(response, "usage")
+        self._usage = kept(field(response, "usage"))
         self._tier = field(response, "service_tier")
         if self.finished and not self.characters and count(self._usage, "output_tokens") is None:
             self.characters = _output_characters(response)
@@ -153,7 +153,7 @@ class EmbeddingReader(Reader):
 
     def feed(self, item: Any) -> bool:
         self.response_model = text(item, "model")
-        self._usage = field(item, "usage")
+        self._usage = kept(field(item, "usage"))
         self.finished = True
         return True
 

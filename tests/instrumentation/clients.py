@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from typing import Any
 
 import shapes_anthropic
+import shapes_bedrock
 import shapes_cohere
 import shapes_google_genai
 import shapes_huggingface_hub
@@ -23,6 +25,7 @@ SHAPES: dict[str, list[Shape]] = {
     "cohere": shapes_cohere.SHAPES,
     "ollama": shapes_ollama.SHAPES,
     "huggingface_hub": shapes_huggingface_hub.SHAPES,
+    "bedrock": shapes_bedrock.SHAPES,
 }
 
 
@@ -105,6 +108,34 @@ def _huggingface_hub(kind: str, url: str, asynchronous: bool) -> Any:
     return client(token="test", **options)
 
 
+@functools.cache
+def _aws_session(module: str) -> Any:
+    """One for all clients: it reads the services' models from the disk, and makes the classes of their exceptions."""
+    return importlib.import_module(module).get_session()
+
+
+def _bedrock(kind: str, url: str, asynchronous: bool) -> Any:
+    config = importlib.import_module("aiobotocore.config" if asynchronous else "botocore.config")
+    settings = (config.AioConfig if asynchronous else config.Config)(
+        retries={"total_max_attempts": 2 if kind == "retrying" else 1, "mode": "standard"}, read_timeout=20
+    )
+    made = _aws_session("aiobotocore.session" if asynchronous else "botocore.session").create_client(
+        *("bedrock-runtime", "eu-west-3"),
+        endpoint_url=url,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=settings,
+    )
+    if not asynchronous:
+        return made
+    entering = made.__aenter__()  # does not wait for anything, with a key and an address at hand
+    try:
+        entering.send(None)
+    except StopIteration as entered:
+        return entered.value
+    raise AssertionError("making a client was expected not to wait")
+
+
 _MAKERS = {
     "openai": _openai,
     "anthropic": _anthropic,
@@ -113,4 +144,5 @@ _MAKERS = {
     "cohere": _cohere,
     "ollama": _ollama,
     "huggingface_hub": _huggingface_hub,
+    "bedrock": _bedrock,
 }

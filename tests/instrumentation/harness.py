@@ -50,7 +50,9 @@ class Run:
         return await value if inspect.isawaitable(value) else value
 
     async def each(self, stream: Any) -> AsyncIterator[Any]:
-        if hasattr(stream, "__aiter__"):
+        if hasattr(stream, "__aiter__") and (
+            self.asynchronous or not hasattr(stream, "__iter__")
+        ):  # some are of both kinds
             async for item in stream:
                 yield item
         else:
@@ -137,7 +139,9 @@ class _Entering:
 def describe(value: Any) -> Any:
     """All that a program can see of an SDK object without looking into its ``__dict__``."""
     kind = (type(value).__module__, type(value).__qualname__)
-    if isinstance(value, dict) and type(value) is not dict:
+    if type(value) is dict:
+        return {name: describe(inner) for name, inner in value.items()}
+    if isinstance(value, dict):
         return {
             "type": kind,
             "dict": dict(value),
@@ -159,6 +163,7 @@ def describe(value: Any) -> Any:
         "equal to its copies": (copy.copy(value) == value, copy.deepcopy(value) == value, value.model_copy() == value),
         "equal to its pickle": pickled(value) == value,
         "fields": sorted(type(value).model_fields),
+        "dict": list(dict(value)),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import clients
@@ -62,7 +62,7 @@ def test_shape(server: Server, provider: str, shape: Shape, asynchronous: bool, 
         ecoimpact.instrument("anthropic" if provider == "openai" else "openai", **settings)
     try:
         watched = play(server, provider, shape, asynchronous, ecoimpact.wrap if by == "wrap" else lambda client: client)
-        carried = [(type(carrier), getattr(carrier, "impacts", None)) for carrier in watched.carriers]
+        carried = [(type(carrier), carried_by(carrier)) for carrier in watched.carriers]
         del watched.carriers
         collect()
         assert ecoimpact.flush(10)
@@ -80,11 +80,20 @@ def test_shape(server: Server, provider: str, shape: Shape, asynchronous: bool, 
         assert str(record.inference.error_type) in str(wanted.error_type).split("|")
 
 
-def play(server: Server, provider: str, shape: Shape, asynchronous: bool, prepare: Callable[[Any], Any]) -> Run:
+def play(
+    server: Server,
+    provider: str,
+    shape: Shape,
+    asynchronous: bool,
+    prepare: Callable[[Any], Any],
+    *,
+    make: Callable[..., Any] = clients.make,
+    finish: Callable[[Coroutine[Any, Any, Run]], Run] = asyncio.run,
+) -> Run:
     server.reset(shape.script())
 
     async def main() -> Run:
-        client = clients.make(provider, shape.client, server.url, asynchronous=asynchronous)
+        client = make(provider, shape.client, server.url, asynchronous=asynchronous)
         if not has(client, shape.needs):
             pytest.skip(f"this version of the SDK has no {shape.needs}")
         run = Run(prepare(client), server, asynchronous)
@@ -97,7 +106,12 @@ def play(server: Server, provider: str, shape: Shape, asynchronous: bool, prepar
             await clients.close(client)
         return run
 
-    return asyncio.run(main())
+    return finish(main())
+
+
+def carried_by(carrier: Any) -> Any:
+    """The figures on what a program got: an attribute, for which a plain dict alone has no place."""
+    return ecoimpact.impacts_of(carrier) if type(carrier) is dict else getattr(carrier, "impacts", None)
 
 
 def told(record: Record) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def test_a_wrapped_client_is_collected_like_any_other(server: Server) -> None:
 
 @pytest.mark.parametrize("odd", [None, object(), 3, "openai", openai.OpenAI, pytest])
 def test_wrap_refuses_what_is_no_client(odd: Any) -> None:
-    with pytest.raises(TypeError, match="anthropic, cohere"):
+    with pytest.raises(TypeError, match="anthropic, bedrock, cohere"):
         ecoimpact.wrap(odd)
 
 
@@ -227,7 +227,7 @@ def test_wrap_refuses_what_is_no_client(odd: Any) -> None:
     ("arguments", "settings", "message"),
     [
         (["opnai"], {}, "did you mean 'openai'"),
-        (["claude"], {}, "known: anthropic, cohere"),
+        (["claude"], {}, "known: anthropic, bedrock, cohere"),
         ([], {"zone": "FRX"}, "FRA"),
         ([], {"zone": "Frnace"}, "FRA"),
         ([], {"zone": 7}, "zone must be a non-empty text"),
@@ -420,12 +420,13 @@ def test_status_tells_what_is_watched(client: openai.OpenAI) -> None:
 
 def test_every_required_function_exists_in_this_version_of_the_sdks() -> None:
     ecoimpact.instrument()
-    for provider in all_providers().values():
+    elsewhere = {"litellm"}  # has an environment of its own, and this test there
+    for name, provider in all_providers().items():
         for module in {
-            target.module for target in provider.targets if target.required
+            target.module for target in provider.targets if target.required and name not in elsewhere
         }:  # some are loaded when they are used
             importlib.import_module(module)
     for name, status in runtime.status()["providers"].items():
-        assert status["missing"] == [], name
+        assert status["missing"] == [] or name in elsewhere, name
     roles = {target.role for provider in all_providers().values() for target in provider.targets}
     assert roles == set(Role)

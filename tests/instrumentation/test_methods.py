@@ -80,10 +80,11 @@ def test_a_client_made_before_is_watched_and_uninstrument_restores_everything(se
     ecoimpact.instrument(name, exporters=[records.append])
     during = watched_functions(name)
     assert all(during[place] is not function for place, function in before.items())
-    for place, function in during.items():
-        assert (function.__name__, function.__doc__) == (before[place].__name__, before[place].__doc__)
-        assert inspect.signature(function) == inspect.signature(before[place])
-        assert inspect.iscoroutinefunction(function) == inspect.iscoroutinefunction(before[place])
+    for place, original in before.items():  # beside them, classes get a function of their own that they inherited
+        function = during[place]
+        assert (function.__name__, function.__doc__) == (original.__name__, original.__doc__)
+        assert inspect.signature(function) == inspect.signature(original)
+        assert inspect.iscoroutinefunction(function) == inspect.iscoroutinefunction(original)
     assert isinstance(ask(client).impacts, Impacts)
     ecoimpact.instrument(name)
     assert watched_functions(name) == during
@@ -177,7 +178,7 @@ print(len(records))
 
 @pytest.mark.parametrize("name", METHOD_BY_METHOD)
 def test_an_sdk_that_is_imported_later_is_watched(name: str) -> None:
-    heavy = {"mistralai", "cohere", "ollama", "huggingface_hub", "google.genai", "pydantic", "httpx", "httpx2"}
+    heavy = {"mistralai", "cohere", "ollama", "huggingface_hub", "google.genai", "pydantic"}
     code = IMPORTED_LATER.format(here=str(Path(__file__).parent), heavy=heavy, name=name)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

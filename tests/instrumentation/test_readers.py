@@ -14,6 +14,7 @@ from ecoimpact import engine
 from ecoimpact.instrumentation.provider import Reader
 from ecoimpact.providers import all_providers, cohere, ollama
 from ecoimpact.providers.anthropic import MessageReader
+from ecoimpact.providers.bedrock import BodyReader, ConverseReader, PlainBodyReader
 from ecoimpact.providers.google_genai import ContentReader
 from ecoimpact.providers.huggingface_hub import TextReader
 from ecoimpact.providers.mistralai import ConversationReader, MistralChatReader, MistralResponseReader
@@ -23,6 +24,7 @@ from ecoimpact.types import Usage
 READERS = (
     *(ChatReader, ResponseReader, MessageReader, MistralChatReader, MistralResponseReader, ConversationReader),
     *(ContentReader, cohere.ChatReader, ollama.AnswerReader, TextReader),
+    *(ConverseReader, BodyReader, PlainBodyReader),
 )
 NAMES = sorted(
     {
@@ -36,6 +38,11 @@ NAMES = sorted(
         *("sdk_http_response", "body", "meta", "tokens", "billed_units", "cached_tokens", "generations", "tool_plan"),
         *("event_type", "done", "eval_count", "prompt_eval_count", "thinking", "details", "generated_tokens", "prefill"),
         *("token", "generated_text", "input_length"),
+        *("contentBlockStart", "contentBlockDelta", "start", "metadata", "messageStop", "toolUse", "reasoningContent"),
+        *("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheDetails", "ttl", "trace", "promptRouter"),
+        *("results", "tokenCount", "completions", "prompt", "outputText", "generation", "chunk", "bytes"),
+        *("ResponseMetadata", "HTTPHeaders", "x-amzn-bedrock-output-token-count", "amazon-bedrock-invocationMetrics"),
+        *("inputTokenCount", "outputTokenCount"),
     }
 )
 VALUES = [
@@ -228,6 +235,9 @@ def test_cohere_bills_less_than_it_generates() -> None:
         (cohere.ChatReader, [{"generations": [{"text": "abc"}]}], 3),
         (ollama.AnswerReader, [{"message": {"content": "ab", "thinking": "c"}}, {"response": "de"}], 5),
         (TextReader, ["abc", "de"], 5),
+        (ConverseReader, [{"contentBlockDelta": {"delta": {"reasoningContent": {"text": "abc"}}}}], 3),
+        (BodyReader, [{"chunk": {"bytes": b'{"generation": "ab"}'}}, {"chunk": {"bytes": b'{"generation": "c"}'}}], 3),
+        (BodyReader, [{"completions": [{"data": {"text": "abc"}}]}], 3),
         (TextReader, [{"token": {"text": "abc"}}], 3),
     ],
 )
@@ -249,4 +259,4 @@ def test_every_provider_says_what_it_is() -> None:
     for name, provider in all_providers().items():
         assert provider.id == name
         assert provider.supported.startswith(">=")
-        assert any(target.required for target in provider.targets)
+        assert provider.opt_in or any(target.required for target in provider.targets)
