@@ -157,6 +157,48 @@ class Report:
     skipped_lines: int
 
 
+COURSE: Final = ("requests", "input_tokens", "output_tokens", "latency_s")
+"""What a course tells of each hour: sums over the requests of which it is known, 0 where it is of none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How the groups of a report went, hour by hour.
+
+    ``hours`` are rows of a number, an hour since 1970 and the values of ``COURSE``; ``keys`` says which group a number is
+    of, and several may be of the same. Labels are counted by day: where one is asked about, ``days`` are the rows of the
+    groups, with a day since 1970, and ``hours`` those of all requests together, with the label or without, of number 0.
+    """
+
+    report: Report
+    keys: dict[int, str]
+    hours: list[tuple[Any, ...]]
+    days: list[tuple[Any, ...]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """The requests of one series: what all of them have in common, and their sums."""
+
+    provider: str
+    endpoint: str
+    model: str
+    zone: str
+    methodology: str
+    data_version: str
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names in the log, in the order of the alphabet; of each label the first values."""
+
+    models: tuple[str, ...]
+    providers: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    labels: dict[str, tuple[str, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What a month comes to: ``so_far`` and, for the ``days_left``, as much a day as in the mean of the ``days_seen``."""
@@ -180,6 +222,17 @@ def report(index: Index, by: str = "model", where: Where = Where()) -> Report:
     return index.read(lambda connection: _Asked(connection, where, by).report())
 
 
+def course(index: Index, by: str = "model", where: Where = Where()) -> Course:
+    """The report by a dimension that is no time, and the hours of its groups, of one moment.
+
+    Raises:
+        ValueError: there is no such dimension or label, or the combination is not kept.
+    """
+    if by in _LEVELS:
+        raise ValueError(f"a course is hour by hour already: it can be by {', '.join((*_OF_SERIES, 'label:KEY'))}")
+    return index.read(lambda connection: _Asked(connection, where, by).course())
+
+
 def total(index: Index, where: Where = Where()) -> Totals:
     """The sum over all requests that ``where`` lets through.
 
@@ -187,6 +240,43 @@ def total(index: Index, where: Where = Where()) -> Totals:
         ValueError: no request has a label of that name.
     """
     return index.read(lambda connection: _Asked(connection, where).total())
+
+
+def timeline(
+    index: Index, by: str, keys: Iterable[str], where: Where = Where(), *, level: str = "day"
+) -> dict[str, dict[str, Totals]]:
+    """How some groups of a report by a dimension that is no time went: their totals by hour, day or month.
+
+    Raises:
+        ValueError: no such dimension, label or level, or the combination is not kept: hours with a label, two labels.
+    """
+    if by in _LEVELS or level not in _LEVELS:
+        raise ValueError(f"a timeline is of groups that are no time, by {', '.join(_LEVELS)}")
+    wanted = frozenset(keys)
+    return index.read(lambda connection: _Asked(connection, where, by).timeline(wanted, level))
+
+
+def combinations(index: Index, where: Where = Where()) -> tuple[Combination, ...]:
+    """Totals by everything that a series is made of.
+
+    Raises:
+        ValueError: no request has a label of that name.
+    """
+    return index.read(lambda connection: _Asked(connection, where).combinations())
+
+
+def known(index: Index, *, values: int = 100) -> Known:
+    """The names that there are to choose from; ``values`` is how many of each label at most."""
+
+    def ask(connection: sqlite3.Connection) -> Known:
+        def column(name: str) -> tuple[str, ...]:
+            return tuple(row[0] for row in connection.execute(f"SELECT DISTINCT {name} FROM series ORDER BY {name}"))
+
+        found = "SELECT value FROM label WHERE key = ? AND value <> '(none)' ORDER BY value LIMIT ?"
+        labels = {key: tuple(row[0] for row in connection.execute(found, (key, values))) for key in _label_keys(connection)}
+        return Known(column("model"), column("provider"), column("endpoint"), labels)
+
+    return index.read(ask)
 
 
 def recent(index: Index, limit: int = 50) -> list[dict[str, Any]]:
@@ -357,6 +447,53 @@ class _Asked:
             skipped_lines=self._connection.execute("SELECT coalesce(sum(skipped + torn), 0) FROM segment").fetchone()[0],
         )
 
+    def course(self) -> Course:
+        report, everyone = self.report(), _Labels("?", (EVERYTHING,))
+        if self._by in _OF_SERIES:
+            column, labels = "series", self._labels
+            keys = dict(self._connection.execute(f"SELECT id, {self._by} FROM series"))
+        else:
+            column, (labels, keys) = "label", self._labels_by(self._by.removeprefix(_LABEL))
+        if labels == everyone:
+            return Course(report, keys, self._course(column, HOUR, labels), None)
+        return Course(report, keys, self._course("0", HOUR, everyone), self._course(column, DAY, labels))
+
+    def _course(self, column: str, level: int, labels: _Labels) -> list[tuple[Any, ...]]:
+        hours = {HOUR: 1, DAY: 24}[level]
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COURSE)
+        return self._connection.execute(
+            f"SELECT {column}, bucket, {sums} FROM rollup WHERE level = ? AND label IN ({labels.sql}) "
+            f"AND bucket >= ? AND bucket < ? {self._series} GROUP BY label, bucket{', series' * (column == 'series')}",
+            (level, *labels.bound, self._since // hours, self._until // hours, *self._of_series),
+        ).fetchall()
+
+    def timeline(self, wanted: frozenset[str], level: str) -> dict[str, dict[str, Totals]]:
+        labels = self._labels
+        if self._by in _OF_SERIES:
+            column, names = "series", dict(self._connection.execute(f"SELECT id, {self._by} FROM series"))
+        else:
+            column, (labels, names) = "label", self._labels_by(self._by.removeprefix(_LABEL))
+        if level == "hour" and column == "label":
+            raise ValueError(_NO_HOURS)
+        self._check_hours(level)
+        numbers = ", ".join(str(int(number)) for number, name in names.items() if name in wanted)
+        found: dict[str, dict[str, list[Sums]]] = {}
+        for stretch in stretches(self._since, self._until, largest=_LEVELS[level]):
+            rows = self._rows(f"{column}, bucket", stretch, labels, f"AND {column} IN ({numbers})")
+            for number, bucket, *row in rows:
+                time = text_of(stretch.level, bucket)[: _WIDTHS[level]]
+                found.setdefault(names[number], {}).setdefault(time, []).append(tuple(row))
+        return {key: {time: _total(rows) for time, rows in sorted(times.items())} for key, times in found.items()}
+
+    def combinations(self) -> tuple[Combination, ...]:
+        columns = ("provider", "endpoint", "model", "zone", "methodology", "data_version")
+        names = {row[0]: row[1:] for row in self._connection.execute(f"SELECT id, {', '.join(columns)} FROM series")}
+        sums = self._sums("series", self._labels)
+        return tuple(
+            Combination(**dict(zip(columns, names[number], strict=True)), totals=_total([row]))
+            for number, row in sorted(sums.items())
+        )
+
     def total(self) -> Totals:
         return _total(self._sums("series", self._labels).values())
 
@@ -378,15 +515,23 @@ class _Asked:
         return _ranked((names[number], sums) for number, sums in series.items())
 
     def _by_time(self, name: str) -> tuple[Group, ...]:
-        if name == "hour" and self._where.label:
-            raise ValueError("labels are counted by day, not by hour: leave the label out, or take by='day'")
+        self._check_hours(name)
         sums: dict[str, list[Sums]] = {}
         for stretch in stretches(self._since, self._until, largest=_LEVELS[name]):
             for bucket, *row in self._rows("bucket", stretch, self._labels):
                 sums.setdefault(text_of(stretch.level, bucket)[: _WIDTHS[name]], []).append(tuple(row))
         return tuple(Group(text, _total(rows)) for text, rows in sorted(sums.items()))
 
+    def _check_hours(self, level: str) -> None:
+        if level == "hour" and self._where.label:
+            raise ValueError(_NO_HOURS)
+
     def _by_label(self, key: str) -> tuple[Group, ...]:
+        labels, values = self._labels_by(key)
+        return _ranked((values[number], sums) for number, sums in self._sums("label", labels).items())
+
+    def _labels_by(self, key: str) -> tuple[_Labels, dict[int, str]]:
+        """The labels that a report by a key is made of, and the values of that key by their numbers."""
         labels = self._labels
         if self._where.label is None:
             self._check_key(key)
@@ -395,8 +540,7 @@ class _Asked:
             raise ValueError(
                 f"labels are counted one by one: a report by {key!r} cannot be filtered by {self._where.label[0]!r}"
             )
-        values = dict(self._connection.execute("SELECT id, value FROM label WHERE key = ?", (clean_text(key),)))
-        return _ranked((values[number], sums) for number, sums in self._sums("label", labels).items())
+        return labels, dict(self._connection.execute("SELECT id, value FROM label WHERE key = ?", (clean_text(key),)))
 
     def _sums(self, column: str, labels: _Labels) -> dict[int, Sums]:
         """The sums by a column of numbers, over all stretches."""
@@ -406,10 +550,10 @@ class _Asked:
                 found.setdefault(number, []).append(tuple(row))
         return {number: add_up(rows) for number, rows in found.items()}
 
-    def _rows(self, column: str, stretch: Stretch, labels: _Labels) -> sqlite3.Cursor:
+    def _rows(self, columns: str, stretch: Stretch, labels: _Labels, only: str = "") -> sqlite3.Cursor:
         return self._connection.execute(
-            f"SELECT {column}, {SUM_COLUMNS} FROM rollup "
-            f"WHERE level = ? AND label IN ({labels.sql}) AND bucket >= ? AND bucket < ? {self._series} GROUP BY {column}",
+            f"SELECT {columns}, {SUM_COLUMNS} FROM rollup WHERE level = ? AND label IN ({labels.sql}) "
+            f"AND bucket >= ? AND bucket < ? {self._series} {only} GROUP BY {columns}",
             (stretch.level, *labels.bound, stretch.first, stretch.end, *self._of_series),
         )
 
@@ -442,6 +586,7 @@ class _Asked:
             raise ValueError(f"there is no label {key!r}: {names}")
 
 
+_NO_HOURS: Final = "labels are counted by day, not by hour: leave the label out, or take by='day'"
 _WIDTHS: Final = {"hour": len("2026-11-22T13"), "day": len("2026-11-22"), "month": len("2026-11")}
 
 
