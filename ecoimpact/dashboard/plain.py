@@ -1,0 +1,52 @@
+"""Totals and moments as plain data. Names carry their units, as in records; what nobody knows is null."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from ecoimpact.records.queries import Forecast, Totals
+from ecoimpact.types import CRITERIA, Range
+
+COUNTS: Final = (
+    "requests",
+    "not_ok",
+    "unestimated",
+    "unpriced",
+    "tokens_estimated",
+    "tokens_unknown",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+
+
+def figures(totals: Totals) -> dict[str, float | int | None]:
+    """Sums as a flat mapping, in full precision, and grams of CO2eq per 1 000 output tokens."""
+    flat: dict[str, float | int | None] = {name: getattr(totals, name) for name in COUNTS}
+    flat["mean_latency_s"] = totals.mean_latency_s
+    for criterion in CRITERIA:
+        flat |= ends(criterion.suffix, getattr(totals, criterion.key))
+    per_gram = None if totals.gwp is None or not totals.output_tokens else totals.gwp * (1e6 / totals.output_tokens)
+    return {**flat, **ends("gwp_gco2eq_per_1000_output_tokens", per_gram), "cost_usd": totals.cost_usd}
+
+
+def ends(name: str, value: Range | None) -> dict[str, float | int | None]:
+    return {f"{name}_{end}": None if value is None else getattr(value, end) for end in ("min", "central", "max")}
+
+
+def forecast(found: Forecast | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "month": found.month,
+        "days_seen": found.days_seen,
+        "days_left": found.days_left,
+        "so_far": figures(found.so_far),
+        "expected": figures(found.expected),
+    }
+
+
+def text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
