@@ -1,4 +1,4 @@
-"""Runs every benchmark and writes the tables between the markers of ``docs/benchmarks.md``."""
+"""Runs every benchmark and writes the tables between the markers of ``docs/benchmarks.md`` and ``docs/accuracy.md``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import coverage, estimate, import_time, log_index, log_put, memory, overhead
+from benchmarks import accuracy, coverage, estimate, fleet, import_time, log_index, log_put, memory, overhead
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("openai", "anthropic", "ecologits", "sentry-sdk", "opentelemetry-instrumentation-openai-v2", "wrapt")
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds, no peers: only to see that everything runs")
     parser.add_argument("--print", action="store_true", dest="print_only", help="print the tables, leave the page alone")
     parser.add_argument("--only", nargs="+", metavar="TABLE", help="these tables, such as: overhead memory index")
+    parser.add_argument("--peer-python", metavar="PATH", help="an interpreter that has efootprint, for the table: fleet")
     arguments = parser.parse_args()
     quick = arguments.quick
 
@@ -57,6 +58,13 @@ def main() -> None:
         "put": lambda: log_put.table(puts=200 if quick else 20_000),
         "memory": lambda: memory.table(calls=200 if quick else 1_000_000),
         "coverage": coverage.table,
+        "accuracy": accuracy.table,
+        "fleet": lambda: fleet.table(
+            rounds=1 if quick else 9,
+            hours=48 if quick else fleet.HOURS,
+            peer_python=arguments.peer_python,
+            progress=progress,
+        ),
         "index": lambda: log_index.table(sizes, rounds=1 if quick else 7, progress=progress),
     }
     tables = {}
@@ -68,19 +76,23 @@ def main() -> None:
     for name, table in tables.items():
         print(f"\n## {name}\n\n{table}" if arguments.print_only or quick else f"{name}: done")
     if not (arguments.print_only or quick):
-        write(tables)
+        of_accuracy = {name: tables.pop(name) for name in ("accuracy",) if name in tables}
+        if of_accuracy:
+            write(accuracy.PAGE, of_accuracy)
+            accuracy.PICTURE.write_text(accuracy.picture(), "utf-8")
+        write(PAGE, tables)
 
 
-def write(tables: dict[str, str]) -> None:
-    page = PAGE.read_text("utf-8")
+def write(path: Path, tables: dict[str, str]) -> None:
+    page = path.read_text("utf-8")
     for name, table in tables.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         before, _, rest = page.partition(start)
         _, found, after = rest.partition(end)
         if not found:
-            raise SystemExit(f"{PAGE} has no place for the table {name!r}")
+            raise SystemExit(f"{path} has no place for the table {name!r}")
         page = f"{before}{start}\n\n{table}\n\n{end}{after}"
-    PAGE.write_text(page, "utf-8")
+    path.write_text(page, "utf-8")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,21 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ecoimpact.alerts import Alert
+    from ecoimpact.batch import estimate_batch
     from ecoimpact.budgets import Budget
+    from ecoimpact.comparison import compare
     from ecoimpact.engine import estimate, register_model, register_site
     from ecoimpact.labels import label
+    from ecoimpact.notebook import report
     from ecoimpact.runtime import drops, flush, impacts_of, instrument, shutdown, uninstrument, wrap
     from ecoimpact.types import Figure, Impacts, Inference, Range, Record, Usage
 
 _HOME = {
+    "compare": "comparison",
     "estimate": "engine",
+    "estimate_batch": "batch",
     "register_model": "engine",
+    "report": "notebook",
     "register_site": "engine",
     "drops": "runtime",
     "flush": "runtime",
@@ -52,14 +58,17 @@ __all__ = [
     "Record",
     "Usage",
     "__version__",
+    "compare",
     "drops",
     "estimate",
+    "estimate_batch",
     "flush",
     "impacts_of",
     "instrument",
     "label",
     "register_model",
     "register_site",
+    "report",
     "shutdown",
     "uninstrument",
     "wrap",
@@ -70,7 +79,7 @@ def __getattr__(name: str) -> Any:
     room = _HOME.get(name)
     if room is None:
         # Submodules such as ecoimpact.methodologies are reachable as attributes without an import of their own.
-        if name in ("methodologies", "types", "engine"):
+        if name in ("dashboard", "deployments", "engine", "fleet", "methodologies", "types"):
             from importlib import import_module
 
             return import_module(f"ecoimpact.{name}")

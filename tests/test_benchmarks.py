@@ -13,7 +13,17 @@ def test_every_benchmark_runs() -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    for part in ("## machine", "## overhead", "## estimate", "## import", "## put", "## memory", "## coverage", "## index"):
+    for part in (
+        "## machine",
+        "## overhead",
+        "## estimate",
+        "## import",
+        "## put",
+        "## memory",
+        "## coverage",
+        "## index",
+        "## fleet",
+    ):
         assert part in done.stdout
     for row in ("chat", "chat, async", "responses", "messages", "chat stream", "responses stream", "messages stream"):
         assert f"| {row} | " in done.stdout
@@ -23,5 +33,5 @@ def test_every_benchmark_runs() -> None:
 
 def test_the_page_has_a_place_for_every_table() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
-    for name in ("machine", "overhead", "estimate", "import", "put", "memory", "coverage", "index"):
+    for name in ("machine", "overhead", "estimate", "import", "put", "memory", "coverage", "index", "fleet"):
         assert page.index(f"<!-- {name} -->") < page.index(f"<!-- /{name} -->")

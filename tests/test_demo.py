@@ -335,6 +335,7 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
     (segment,) = (tmp_path / "impact-log").glob("*/*.jsonl")
     content = segment.read_text()
     assert not any(text in content for text in (*demo_chat.QUESTIONS, *CONVERSATION, "smallest", "planet"))
+    assert "ecoimpact dashboard --log " in done.stdout
     assert "ecoimpact report --log " in done.stdout
     long_lines = [line for line in done.stdout.splitlines() if len(line.rstrip()) > 80]
     assert all(line.startswith("  tail") for line in long_lines)

@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 import ecoimpact
-from ecoimpact.cli import budget, demo, doctor, estimate, export, models, prune, report, run, tail, top, zones
+from ecoimpact.cli import (
+    budget,
+    compare,
+    dashboard,
+    demo,
+    doctor,
+    estimate,
+    export,
+    fleet,
+    models,
+    prune,
+    report,
+    run,
+    tail,
+    top,
+    zones,
+)
 
 app = typer.Typer(
     name="ecoimpact",
@@ -34,7 +50,7 @@ def _ecoimpact(
     pass
 
 
-for command in (demo, report, top, tail, export, prune, estimate, models, zones, doctor):
+for command in (demo, report, dashboard, top, tail, export, prune, fleet, estimate, compare, models, zones, doctor):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 app.command("run", cls=run.Command)(run.command)
 app.add_typer(budget.group, name="budget")

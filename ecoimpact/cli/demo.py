@@ -195,7 +195,7 @@ def _summary(out: Console, rows: list[Row], log: Path) -> None:
         out.print(f"\n{done} calls, and no estimate for any of them: see the notes above.", style="bold", markup=False)
     if done:
         out.print("\nEach call is one record in the log. To look at them:", markup=False)
-        for command in ("report", "tail", "report --format html --out report.html"):
+        for command in ("dashboard", "report", "tail", "report --format html --out report.html"):
             out.print(f"  ecoimpact {command} --log {shlex.quote(str(log))}", markup=False, soft_wrap=True)
         out.print("Your own program needs two lines more:", markup=False)
         out.print(f'  import ecoimpact\n  ecoimpact.instrument(log_dir="{log}")', markup=False, soft_wrap=True)
