@@ -37,9 +37,9 @@ from ecoimpact.cli.app import app
 from ecoimpact.cli.printable import printable
 from ecoimpact.cli.quantities import Unit, unit_for
 from ecoimpact.cli.report_chart import HEIGHT, WIDTH, Bar, chart, nice
-from ecoimpact.cli.report_data import COUNTS
 from ecoimpact.labels import hashed
 from ecoimpact.records.index import Index, Progress
+from ecoimpact.records.queries import TOLD_COUNTS
 from ecoimpact.records.reader import read_records
 from ecoimpact.records.segments import LogWriter
 from ecoimpact.types import CRITERIA, Assessment, Figures, Inference, Notice, Range, Record, Usage
@@ -354,7 +354,7 @@ def test_requests_without_figures_are_counted_and_never_zero(invoke: Invoke, log
     assert re.search(r"^total +3( +-){7}$", shown, re.MULTILINE)
     assert "Without an estimate: 3 requests (model-not-registered 3)." in shown
     total = json.loads(invoke("report", "--format", "json").stdout)["total"]
-    assert [name for name, value in total.items() if value == 0 and name not in COUNTS] == []
+    assert [name for name, value in total.items() if value == 0 and name not in TOLD_COUNTS] == []
     (row,) = csv.DictReader(io.StringIO(invoke("report", "--format", "csv").stdout))
     assert row["energy_kwh_min"] == row["cost_usd"] == ""
     page = invoke("report", "--format", "html").stdout

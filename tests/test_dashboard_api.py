@@ -28,7 +28,6 @@ from starlette.testclient import TestClient
 import ecoimpact
 from ecoimpact.budgets import Budget
 from ecoimpact.cli.dashboard import reports
-from ecoimpact.cli.report_data import figures as report_figures
 from ecoimpact.dashboard import downloads, guard, plain
 from ecoimpact.dashboard.app import create_app
 from ecoimpact.dashboard.asked import GROUPS, METRICS
@@ -36,7 +35,7 @@ from ecoimpact.dashboard.equivalences import EQUIVALENCES
 from ecoimpact.dashboard.live import Live, TooLong
 from ecoimpact.dashboard.requests import passes
 from ecoimpact.dashboard.server import serving
-from ecoimpact.records.queries import Totals, Where, combinations, known, report, timeline, total
+from ecoimpact.records.queries import TOLD_COUNTS, Totals, Where, combinations, known, report, timeline, total
 from ecoimpact.types import CRITERIA, Range
 
 NOW = datetime(2026, 4, 25, 13, 30, tzinfo=UTC)
@@ -121,7 +120,7 @@ def as_totals(flat: dict[str, Any]) -> Totals:
         assert (low is None) == (central is None) == (high is None)
         ranges[c.key] = None if low is None else Range(low, high)
         assert low is None or same(central, (low + high) / 2)
-    return Totals(**{name: flat[name] for name in (*plain.COUNTS, "mean_latency_s", "cost_usd")}, **ranges)
+    return Totals(**{name: flat[name] for name in (*TOLD_COUNTS, "mean_latency_s", "cost_usd")}, **ranges)
 
 
 def assert_figures(flat: dict[str, Any], records: list[dict[str, Any]]) -> None:
@@ -319,7 +318,7 @@ def test_the_forecast_is_that_of_the_reports(get: Get, live: Live) -> None:
 def test_names_of_figures_are_those_of_the_reports(live: Live) -> None:
     totals = total(live.index)
     own = plain.figures(totals)
-    assert {name: own[name] for name in report_figures(totals)} == report_figures(totals)
+    assert {name: own[name] for name in totals.to_dict()} == totals.to_dict()
 
 
 def test_coverage_counts_what_is_missing(get: Get) -> None:

@@ -9,7 +9,6 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from ecoimpact.cli.report_data import figures
 from ecoimpact.fleet import AttributedFootprint, Attribution
 from ecoimpact.fleet.attributed import FleetAmounts, Quantity
 from ecoimpact.records.export import harmless
@@ -80,7 +79,7 @@ def _of_the_log(totals: Totals) -> dict[str, Any]:
 
 
 def _estimated(totals: Totals) -> dict[str, Any]:
-    known: Mapping[str, Any] = figures(totals)
+    known: Mapping[str, Any] = totals.to_dict()
     return {f"estimated_{name}_{end}": known[f"{name}_{end}"] for name in ESTIMATED for end in ("min", "central", "max")}
 
 

@@ -15,21 +15,7 @@ from typing import Any
 from ecoimpact.records import queries
 from ecoimpact.records.export import harmless
 from ecoimpact.records.index import Index
-from ecoimpact.records.queries import Forecast, Group, Report, Totals, Where
-from ecoimpact.types import CRITERIA, Range
-
-COUNTS = (
-    "requests",
-    "not_ok",
-    "unestimated",
-    "unpriced",
-    "tokens_estimated",
-    "tokens_unknown",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-)
+from ecoimpact.records.queries import Forecast, Group, Report, Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +52,6 @@ def folded(groups: Sequence[Group], top: int) -> list[Group]:
     return shown
 
 
-def figures(totals: Totals) -> dict[str, float | int | None]:
-    """Sums as a flat mapping, in full precision."""
-    flat: dict[str, float | int | None] = {name: getattr(totals, name) for name in COUNTS}
-    flat["mean_latency_s"] = totals.mean_latency_s
-    for criterion in CRITERIA:
-        value: Range | None = getattr(totals, criterion.key)
-        for end in ("min", "central", "max"):
-            flat[f"{criterion.suffix}_{end}"] = None if value is None else getattr(value, end)
-    flat["cost_usd"] = totals.cost_usd
-    return flat
-
-
 def as_json(summary: Summary) -> dict[str, Any]:
     """The whole report as plain data."""
     report, where, forecast = summary.report, summary.where, summary.forecast
@@ -93,8 +67,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "first": _text(report.first),
         "last": _text(report.last),
         "editions": list(report.editions),
-        "total": figures(report.total),
-        "groups": [{"key": group.key, **figures(group.totals)} for group in report.groups],
+        "total": report.total.to_dict(),
+        "groups": [{"key": group.key, **group.totals.to_dict()} for group in report.groups],
         "errors": report.error_codes,
         "warnings": report.warning_codes,
         "skipped_lines": report.skipped_lines,
@@ -104,8 +78,8 @@ def as_json(summary: Summary) -> dict[str, Any]:
             "month": forecast.month,
             "days_seen": forecast.days_seen,
             "days_left": forecast.days_left,
-            "so_far": figures(forecast.so_far),
-            "expected": figures(forecast.expected),
+            "so_far": forecast.so_far.to_dict(),
+            "expected": forecast.expected.to_dict(),
         },
     }
 
@@ -115,10 +89,10 @@ def as_csv(summary: Summary) -> str:
     report = summary.report
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
-    writer.writerow([harmless(report.by), *figures(report.total)])
+    writer.writerow([harmless(report.by), *report.total.to_dict()])
     for group in report.groups:
         writer.writerow(
-            [harmless(group.key), *("" if value is None else value for value in figures(group.totals).values())]
+            [harmless(group.key), *("" if value is None else value for value in group.totals.to_dict().values())]
         )
     return buffer.getvalue()
 

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from ecoimpact.records.queries import Forecast, Totals
-from ecoimpact.types import CRITERIA, Range
-
-COUNTS: Final = (
-    "requests",
-    "not_ok",
-    "unestimated",
-    "unpriced",
-    "tokens_estimated",
-    "tokens_unknown",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-)
+from ecoimpact.types import Range
 
 
 def figures(totals: Totals) -> dict[str, float | int | None]:
     """Sums as a flat mapping, in full precision, and grams of CO2eq per 1 000 output tokens."""
-    flat: dict[str, float | int | None] = {name: getattr(totals, name) for name in COUNTS}
-    flat["mean_latency_s"] = totals.mean_latency_s
-    for criterion in CRITERIA:
-        flat |= ends(criterion.suffix, getattr(totals, criterion.key))
     per_gram = None if totals.gwp is None or not totals.output_tokens else totals.gwp * (1e6 / totals.output_tokens)
-    return {**flat, **ends("gwp_gco2eq_per_1000_output_tokens", per_gram), "cost_usd": totals.cost_usd}
+    return {**totals.to_dict(), **ends("gwp_gco2eq_per_1000_output_tokens", per_gram)}
 
 
 def ends(name: str, value: Range | None) -> dict[str, float | int | None]:

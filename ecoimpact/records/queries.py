@@ -48,6 +48,21 @@ FORECAST_DAYS: Final = 28
 """How many of the last days a forecast takes the mean of."""
 
 
+TOLD_COUNTS: Final = (
+    "requests",
+    "not_ok",
+    "unestimated",
+    "unpriced",
+    "tokens_estimated",
+    "tokens_unknown",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+"""The counts of :class:`Totals` that are told; ``timed`` only serves the mean."""
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Sums over requests. Totals can be added.
@@ -91,6 +106,17 @@ class Totals:
         amounts = {name: getattr(self, name) for name in _ADDED if name not in counts}
         scaled: dict[str, Any] = {name: None if value is None else value * factor for name, value in amounts.items()}
         return Totals(**counts, **scaled, mean_latency_s=self.mean_latency_s)
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """A flat mapping in full precision, by names that carry their units, as those of records do."""
+        flat: dict[str, float | int | None] = {name: getattr(self, name) for name in TOLD_COUNTS}
+        flat["mean_latency_s"] = self.mean_latency_s
+        for criterion in CRITERIA:
+            value: Range | None = getattr(self, criterion.key)
+            for end in ("min", "central", "max"):
+                flat[f"{criterion.suffix}_{end}"] = None if value is None else getattr(value, end)
+        flat["cost_usd"] = self.cost_usd
+        return flat
 
     def _latency_s(self) -> float | None:
         return None if self.mean_latency_s is None else self.mean_latency_s * self.timed
