@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # A new environment is made when what it holds has changed.
 STAMP = $(VENV)/.installed
+SDKS = openai,anthropic,mistral,google,cohere,ollama,huggingface,bedrock,cli,cost,webhook,lake
 OLDEST = openai==1.66.0 anthropic==0.49.0 mistralai==2.0.0 google-genai==1.10.0 cohere==5.16.0 ollama==0.4.7 \
 	"huggingface_hub[inference]==0.30.0" boto3==1.37.24
 
@@ -52,7 +53,7 @@ $(STAMP): pyproject.toml
 .venv-oldest/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	.venv-oldest/bin/python -m pip install --quiet --editable ".[all]" --group test $(OLDEST)
+	.venv-oldest/bin/python -m pip install --quiet --editable ".[$(SDKS)]" --group test-sdks $(OLDEST)
 	touch $@
 
 clean:
