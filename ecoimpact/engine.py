@@ -347,6 +347,8 @@ def _plan(known: Catalog, methodology: Methodology, *, provider: Any, names: tup
         (),
         card,
         site,
+        notices=getattr(methodology, "notices", None),
+        bounds=getattr(methodology, "bounds", None),
         model_ends=(low, high),
         central=served,
         site_central=site_central,
@@ -440,7 +442,6 @@ def _cached_plan(known: Catalog, methodology: Methodology, *, provider: Any, nam
     candidates = tuple(names) if isinstance(names, tuple | list) else (names,)
     validate_methodology(methodology)
     plan = _plan(known, methodology, provider=provider, names=candidates, zone=zone, host=host)
-    plan = plan._replace(notices=getattr(methodology, "notices", None), bounds=getattr(methodology, "bounds", None))
     # Only short texts are remembered: a plan found by its key must be the plan of these very values.
     texts = (provider, zone, host, *candidates)
     if all(t is None or (isinstance(t, str) and len(t) <= data.MAX_NAME_LENGTH) for t in texts):
