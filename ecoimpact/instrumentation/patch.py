@@ -114,29 +114,39 @@ class Patcher:
                     self._patch(target, module)
 
     def _patch(self, target: Target, module: Any) -> None:
+        for owner, attribute in self._places(target, module):
+            own = _own(owner, attribute)
+            inherits = own is None and target.role is Role.SHOW and hasattr(owner, attribute)
+            if (own is None and not inherits) or self._is_covered(target, owner, own):
+                continue
+            # As callers would get it: another tool's wrapper on a class learns from this whose method it is.
+            wrapper = self._wrappers.wrap(target, getattr(owner, attribute))
+            setattr(owner, attribute, wrapper)
+            patched = Patched(owner, attribute, INHERITED if inherits else own, wrapper)
+            self._patched.setdefault(target, []).append(patched)
+
+    def _places(self, target: Target, module: Any) -> Iterator[tuple[Any, str]]:
+        """What holds the function, and under which name. None where this version of the SDK has no such class."""
         *path, attribute = target.name.split(".")
         try:
             owner = functools.reduce(getattr, path, module)
         except AttributeError:
-            return  # this version of the SDK has no such class
+            return
         if target.cell:
-            owner, attribute = _cell(owner, attribute, target.cell), "cell_contents"
-        owners = [owner]
+            yield _cell(owner, attribute, target.cell), "cell_contents"
+            return
+        yield owner, attribute
         if target.role in (Role.CALL, Role.METHOD):  # another tool may have covered it, in a class below
-            owners += [c for c in _below(owner) if f"{c.__module__}.".startswith(f"{self.provider.package}.")]
-        patches = self._patched.get(target, [])
-        for each in owners:
-            own = _own(each, attribute)
-            original = getattr(each, attribute, None) if own is None and target.role is Role.SHOW else own
-            if original is None or any(p.owner is each and p.wrapper is own for p in patches):
-                continue
-            if any(p.owner is each for p in patches) and not any(p.original is own for p in patches):
-                continue  # another tool lies on top of ours; but one that left put back what it had found
-            # As callers would get it: another tool's wrapper on a class learns from this whose method it is.
-            wrapper = self._wrappers.wrap(target, getattr(each, attribute))
-            setattr(each, attribute, wrapper)
-            patches.append(Patched(each, attribute, INHERITED if own is None else original, wrapper))
-            self._patched[target] = patches
+            for below in _below(owner):
+                if f"{below.__module__}.".startswith(f"{self.provider.package}."):
+                    yield below, attribute
+
+    def _is_covered(self, target: Target, owner: Any, own: Any) -> bool:
+        """Whether ours is there, at the top or below another tool; one that left put back what it had found."""
+        patches = self._patched.get(target, ())
+        ours = any(p.owner is owner for p in patches)
+        is_top = any(p.owner is owner and p.wrapper is own for p in patches)
+        return is_top or (ours and not any(p.original is own for p in patches))
 
     # --- single clients
 
