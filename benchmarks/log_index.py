@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import ecoimpact
+from benchmarks import dashboard_view
 from ecoimpact.records.index import FILE_NAME, Index
 from ecoimpact.records.queries import Where, report
 from ecoimpact.records.segments import MAX_SEGMENT_BYTES, to_json
@@ -59,7 +60,7 @@ def table(
 ) -> str:
     """Taking in and asking, a column for each size, as a Markdown table. What finds no room on the disk is left out."""
     rows: dict[str, list[str]] = {name: [] for name in ("taken in, records/s", "log, MB", "index, MB", "new line, ms")}
-    rows |= {f"{name}, ms": [] for name in REPORTS}
+    rows |= {name: [] for name in (*(f"{name}, ms" for name in REPORTS), *dashboard_view.names())}
     rows["taking it in: peak memory, MiB"] = []
     measured = []
     for size in sizes:
@@ -108,6 +109,7 @@ def _measured(log_dir: Path, rounds: int) -> dict[str, str]:
     }
     for name, asked in REPORTS.items():
         measured[f"{name}, ms"] = f"{_median_ms(partial(_ask, log_dir, *asked), rounds):.1f}"
+    measured |= dashboard_view.measured(log_dir, rounds)
     return measured | {"taking it in: peak memory, MiB": f"{peak_mib:.0f}"}
 
 
