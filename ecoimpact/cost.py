@@ -1,6 +1,6 @@
 """What a request cost in money, by the offline prices of ``genai-prices`` (extra ``cost``).
 
-Slow beside everything else here (a third of a second to import, a tenth of a millisecond for a price): keep it off the
+Slow beside everything else here (a third of a second to import, some ten microseconds for a price): keep it off the
 caller's path.
 """
 
@@ -49,7 +49,9 @@ def cost_usd(
             continue
         try:
             snapshot = library.data_snapshot.get_snapshot()
-            _, info = snapshot.find_provider_model(model, None, _PRICE_IDS.get(provider, provider), None)
+            info = _model_info(snapshot, _PRICE_IDS.get(provider, provider), model)
+            if info is None:
+                continue
             price = info.get_prices(moment, context)
             # What is billed by the second, the character or the picture has no price in tokens: unknown is not zero.
             if any(usd is not None and unit.endswith("_mtok") for unit, usd in vars(price).items()):
@@ -67,6 +69,24 @@ def price_version() -> str | None:
     except AttributeError:  # not there, or of another make than we know
         return None
     return f"genai-prices of {snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else installed_version()
+
+
+_MAX_NAMES: Final = 2_000
+_infos: dict[tuple[str, str], tuple[Any, Any]] = {}
+
+
+def _model_info(snapshot: Any, provider: str, model: str) -> Any:
+    """What the library knows of a model, asked once for a table of prices: it goes through all names by rules."""
+    known = _infos.get((provider, model))
+    if known is None or known[0] is not snapshot:
+        try:
+            _, info = snapshot.find_provider_model(model, None, provider, None)
+        except LookupError:
+            info = None
+        if len(_infos) >= _MAX_NAMES:
+            _infos.clear()
+        known = _infos[provider, model] = (snapshot, info)
+    return known[1]
 
 
 def _counts(usage: Usage) -> dict[str, int] | None:
