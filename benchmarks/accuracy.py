@@ -268,7 +268,7 @@ def groups(found: Sequence[Row]) -> dict[str, Any]:
             masks[f"{gpu}, {kind}"] = (rows.gpu == gpu) & mask
         hybrid = np.array(["Hybrid" in row["architecture"] for row in found])
         masks[f"{gpu}, of the dense ones: with state-space layers"] = (rows.gpu == gpu) & hybrid
-    masks |= {f"{n} bit": bits == n for n in (16, 8, 4)}
+    masks |= {f"{n} bit": np.floor(bits) == n for n in (16, 8, 4)}
     edges = (0, 16.5, 64.5, 256.5, math.inf)
     names = ("batch up to 16", "batch to 64", "batch to 256", "batch above")
     masks |= {n: (batch > a) & (batch <= b) for n, a, b in zip(names, edges, edges[1:], strict=False)}

@@ -15,6 +15,7 @@ Gauss-Newton with reweighting, from fixed starts: the result does not depend on 
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -23,12 +24,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ecoimpact.data.architecture import memory
 from ecoimpact.data.tables import FILES
 from ecoimpact.methodologies._measured_form import Coefficients, Scale, is_mixture, per_output_token, per_token
 
 MEASUREMENTS = Path(__file__).with_name("data") / "mlenergy.csv"
 TEXT_TASKS = ("lm-arena-chat", "gpqa")
-WEIGHT_BITS = {"bfloat16": 16, "float16": 16, "fp8": 8, "int8": 8, "mxfp4": 4, "nvfp4": 4, "fp4": 4, "int4": 4}
+WEIGHT_BITS = {"bfloat16": 16, "float16": 16, "fp8": 8, "int8": 8, "mxfp4": 4.25, "nvfp4": 4.5, "fp4": 4, "int4": 4}
 GPUS = ("H100", "B200", "A100")
 INPUT_TOKENS = 250
 """Of a request of both tasks: an assumption, the measurements do not say."""
@@ -86,6 +88,8 @@ class Rows(NamedTuple):
     output_tokens: Any
     energy_uwh: Any
     gpu_us: Any
+    cache_bytes_per_token: Any
+    state_bytes: Any
 
     def where(self, wanted: Any) -> Rows:
         return Rows(*(column[wanted] for column in self))
@@ -125,6 +129,7 @@ def columns(found: Sequence[dict[str, str]]) -> Rows:
         return np.array([float(row[name]) for row in found])
 
     batch, gpus = numbers("avg_batch"), numbers("num_gpus")
+    memories = [memory([row["model"]]) for row in found]
     return Rows(
         np.array([family(row["model"]) for row in found]),
         np.array([gpu_name(row["gpu"]) for row in found]),
@@ -136,6 +141,8 @@ def columns(found: Sequence[dict[str, str]]) -> Rows:
         numbers("avg_output_tokens"),
         numbers("energy_per_token_wh") * 1e6,
         gpus * 1e6 / numbers("output_tput_tok_s"),
+        np.array([math.nan if kept is None else kept.cache_bytes_per_token for kept in memories]),
+        np.array([0.0 if kept is None else kept.state_bytes for kept in memories]),
     )
 
 
@@ -175,6 +182,8 @@ def predicted(values: dict[str, Any], rows: Rows, input_tokens: Any = INPUT_TOKE
         weight_bytes=rows.weight_bytes,
         gpu_count=rows.gpu_count,
         batch_size=rows.batch_size,
+        cache_bytes_per_token=rows.cache_bytes_per_token,
+        state_bytes=rows.state_bytes,
     )
     lengths = rows.output_tokens if output_tokens is None else output_tokens
     return per_output_token(token, input_tokens=input_tokens, output_tokens=lengths)

@@ -302,7 +302,9 @@ class Plan(NamedTuple):
 _NO_FACTORS = SiteFactors(1, 0, 0, 0, 0, 0)
 
 
-def _plan(known: Catalog, methodology: Methodology, *, provider: Any, names: tuple[Any, ...], zone: Any, host: Any) -> Plan:
+def _plan(
+    known: Catalog, methodology: Methodology, *, provider: Any, names: tuple[Any, ...], zone: Any, host: Any, served_in: Any
+) -> Plan:
     asked = provider.strip().lower() if isinstance(provider, str) else None
     host_name = _host(host) if isinstance(host, str) else None
     warnings: list[Notice] = []
@@ -324,7 +326,7 @@ def _plan(known: Catalog, methodology: Methodology, *, provider: Any, names: tup
 
     card = found.card
     runs_at = card.provider if asked in (None, "litellm") else asked  # litellm is a library, not a place
-    site, told = _site(known, methodology, host=host_name, runs_at=runs_at, grid=grid, region=region)
+    site, told = _site(known, methodology, host=host_name, runs_at=runs_at, grid=grid, region=region, served_in=served_in)
     codes = (*card.warnings, *site.mix.warnings, *site.warnings)
     warnings = [*map(notice, dict.fromkeys(codes)), *found.warnings, *told]
 
@@ -363,21 +365,29 @@ def _site(
     runs_at: str,
     grid: ElectricityMix | None,
     region: data.Region | None,
+    served_in: Any,
 ) -> tuple[Site, tuple[Notice, ...]]:
     """Where a request is served, and what there is to say about how that is known.
 
-    What the program registered comes first, then the zone or region it gave; then, for a methodology that wants it, the
-    region that the host names; then the tables.
+    What the program registered comes first, then the zone or region it gave; then the place that the answer names; then,
+    for a methodology that wants it, the region that the host names; then the tables.
     """
     registered = next((known.sites[place] for place in _places(host, runs_at) if place in known.sites), None)
     if registered is not None:
         return (registered if grid is None else replace(registered, mix=grid)), ()
     told: tuple[Notice, ...] = ()
+    if grid is None and served_in is not None and data.is_place(served_in):
+        grid, region = data.place(served_in)
+        code = "zone-from-response" if grid is not None else "zone-of-response-unknown"
+        told = (notice(code, _quoted(served_in)),)
     if grid is None and host is not None and getattr(methodology, "uses_region", False):
         region = data.region_of_host(host)
         if region is not None:
-            grid, told = data.mix(region.zone), (notice("zone-from-host", region.code),)
-    return data.site(methodology.site_table, runs_at, grid, region), told
+            grid, told = data.mix(region.zone), (*told, notice("zone-from-host", region.code))
+    site = data.site(methodology.site_table, runs_at, grid, region)
+    if region is None and grid is not None and told and data.site(methodology.site_table, runs_at).mix == grid:
+        told = ()  # that is where the provider runs anyway
+    return site, told
 
 
 def _model_ends(methodology: Methodology, card: ModelCard) -> tuple[Any, Any, Any]:
@@ -433,22 +443,24 @@ def _quoted(value: object) -> str:
 
 def plan(known: Catalog, methodology: Methodology, *, provider: Any, models: Any, zone: Any, host: Any) -> Plan:
     """What follows from names: looked up once, remembered in the catalogue. Odd names give a plan with errors."""
-    return known.plans.get((provider, models, zone, host, id(methodology))) or _cached_plan(
+    return known.plans.get((provider, models, zone, host, None, id(methodology))) or _cached_plan(
         known, methodology, provider=provider, names=models, zone=zone, host=host
     )
 
 
-def _cached_plan(known: Catalog, methodology: Methodology, *, provider: Any, names: Any, zone: Any, host: Any) -> Plan:
+def _cached_plan(
+    known: Catalog, methodology: Methodology, *, provider: Any, names: Any, zone: Any, host: Any, served_in: Any = None
+) -> Plan:
     candidates = tuple(names) if isinstance(names, tuple | list) else (names,)
     validate_methodology(methodology)
-    plan = _plan(known, methodology, provider=provider, names=candidates, zone=zone, host=host)
+    plan = _plan(known, methodology, provider=provider, names=candidates, zone=zone, host=host, served_in=served_in)
     # Only short texts are remembered: a plan found by its key must be the plan of these very values.
-    texts = (provider, zone, host, *candidates)
+    texts = (provider, zone, host, served_in, *candidates)
     if all(t is None or (isinstance(t, str) and len(t) <= data.MAX_NAME_LENGTH) for t in texts):
         if len(known.plans) >= _MAX_PLANS:
             known.plans.clear()
         # The plan keeps the methodology alive, so its id stays its own as long as the key is here.
-        known.plans[provider, candidates, zone, host, id(methodology)] = plan
+        known.plans[provider, candidates, zone, host, served_in, id(methodology)] = plan
     return plan
 
 
@@ -473,13 +485,15 @@ def assess(
     ``models`` are names for the same model, the most telling first (that of the response, then that of the request).
     ``host`` is that of the endpoint: a site registered for it comes before the provider's. ``started_at`` is Unix time:
     the day for which prices are looked up; default: the day on which somebody asks. With a ``grid`` the GWP of the
-    electricity is that of the hour in which the request started, as far as the grid knows it without waiting.
+    electricity is that of the hour in which the request started, as far as the grid knows it without waiting. Where the
+    usage says in which region the request was served, and no zone is given, the electricity is that of this region.
     """
     chosen = methodologies.get(methodology) if isinstance(methodology, str) else methodology
+    served_in = getattr(usage, "region", None) if zone is None else None
     try:
-        plan = catalog.plans[provider, models, zone, host, id(chosen)]
+        plan = catalog.plans[provider, models, zone, host, served_in, id(chosen)]
     except (KeyError, TypeError):
-        plan = _cached_plan(catalog, chosen, provider=provider, names=models, zone=zone, host=host)
+        plan = _cached_plan(catalog, chosen, provider=provider, names=models, zone=zone, host=host, served_in=served_in)
     warnings, errors = plan.warnings, plan.errors
 
     if (
@@ -652,6 +666,8 @@ def _explain(plan: Plan, usage_low: Usage, usage_high: Usage, latency_s: float) 
         "request": "the request",
         "input": "the request" if usage_low.input_tokens == usage_high.input_tokens else "not known: from none to many",
         "model": data.cite(card.source),
+        "weight_bits": data.cite(card.weight_bits_source or card.source),
+        "memory": data.cite(card.memory.source if card.memory is not None else card.source),
         "site": data.cite(site.source),
         **{f"grid_{factor}": data.cite(keys) for factor, keys in data.factor_sources(site.mix.zone).items()},
     }

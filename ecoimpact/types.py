@@ -192,13 +192,15 @@ class Figures(NamedTuple):
 
     def total(self, criterion: str) -> Number | None:
         """The sum of the phases that are known, or ``None`` where the usage phase is not."""
-        usage, *others = (getattr(self, name) for name in PHASE_FIELDS[criterion])
-        if usage is None:
+        usage, others = _PHASE_PLACES[criterion]
+        total = self[usage]
+        if total is None:
             return None
-        for part in others:
+        for place in others:
+            part = self[place]
             if part is not None:
-                usage = usage + part
-        return usage
+                total = total + part
+        return total
 
 
 class Criterion(NamedTuple):
@@ -224,6 +226,10 @@ PHASE_FIELDS: Mapping[str, tuple[str, ...]] = {
     c.key: tuple(f"{phase}_{c.suffix}" for phase in PHASES if f"{phase}_{c.suffix}" in Figures._fields) for c in CRITERIA
 }
 """For each criterion the fields of :class:`Figures` that add up to its total, usage first."""
+_PHASE_PLACES = {
+    key: (Figures._fields.index(usage), tuple(map(Figures._fields.index, others)))
+    for key, (usage, *others) in PHASE_FIELDS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +257,8 @@ class Usage:
     ``output_tokens`` was derived from the length of what it generated. ``service_tier`` is what the provider says it
     served, where that is not its ordinary tier. ``priced_apart`` holds further parts that some providers bill on their
     own, by the names of ``genai-prices``, such as ``("input_audio_tokens", 12)``. ``generates`` is false for requests that
-    only read, such as embeddings: not every methodology covers them.
+    only read, such as embeddings: not every methodology covers them. ``region`` is where the provider says it served the
+    request, in its own word for it.
     """
 
     input_tokens: Number | None = None
@@ -263,6 +270,7 @@ class Usage:
     service_tier: str | None = None
     priced_apart: tuple[tuple[str, int], ...] = ()
     generates: bool = True
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +305,21 @@ class ModelParameters(NamedTuple):
     weight_bits: Number | None = None
     tokens_per_s: Number | None = None
     time_to_first_token_s: Number | None = None
+    cache_bytes_per_token: Number | None = None
+    state_bytes: Number | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a model keeps of a request, where it is not what attention in all layers keeps.
+
+    ``cache_bytes_per_token`` for each token of context, and ``state_bytes`` whatever the context, as layers with a state
+    space or linear attention do.
+    """
+
+    cache_bytes_per_token: float
+    state_bytes: float
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +332,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What is known about a model. Parameter counts in billions; ``warnings`` are codes."""
+    """What is known about a model. Parameter counts in billions; ``warnings`` are codes.
+
+    ``weight_bits_source`` says where the bits of a weight are from, if not from where the size is.
+    """
 
     provider: str
     name: str
@@ -320,6 +346,8 @@ class ModelCard:
     architecture: str = "dense"
     warnings: tuple[str, ...] = ()
     source: str = ""
+    weight_bits_source: str = ""
+    memory: Memory | None = None
 
     def low(self) -> ModelParameters:
         return self._end(self.active_params_b.min, self.total_params_b.min)
@@ -335,6 +363,8 @@ class ModelCard:
             self.weight_bits,
             deployment.tokens_per_s,
             deployment.time_to_first_token_s,
+            None if self.memory is None else self.memory.cache_bytes_per_token,
+            None if self.memory is None else self.memory.state_bytes,
         )
 
 
@@ -569,6 +599,19 @@ class Assessment:
     explain: Callable[[], Explanation] | None = field(default=None, compare=False, repr=False)
     cost: Callable[[], float | None] | None = field(default=None, compare=False, repr=False)
 
+    def total(self, criterion: str) -> tuple[Number, Number, Number] | None:
+        """Low end, central value and high end of a total; ``None`` where it is unknown.
+
+        The central value is that of the methodology, or the midpoint where it has none.
+        """
+        if self.low is None or self.high is None:
+            return None
+        low, high = self.low.total(criterion), self.high.total(criterion)
+        if low is None or high is None:
+            return None
+        central = None if self.central is None else self.central.total(criterion)
+        return low, (low + high) / 2 if central is None else _within(low, central, high), high
+
 
 class Impacts:
     """The impacts of one request, with the attribute tree that users of EcoLogits know.
@@ -692,7 +735,8 @@ class Impacts:
         return explain() if explain is not None else Explanation(self.methodology, ())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for ``json.dumps``: ``<figure>_<unit>_<min|max>`` with ``usage_`` and ``embodied_`` parts.
+        """Plain data, ready for ``json.dumps``: ``<figure>_<unit>_<min|central|max>``, and both ends of the parts, with
+        ``usage_`` and ``embodied_`` before.
 
         Parts that only some methodologies have, such as ``training_gwp_kgco2eq_min``, are there where they are known.
         """
@@ -700,7 +744,6 @@ class Impacts:
         return {
             **flat_figures(assessment),
             **_rarer_figures(assessment),
-            **_central_figures(assessment),
             "methodology": assessment.methodology,
             "data_version": assessment.data_version,
             "model": str(assessment.model) if assessment.model else None,
@@ -719,7 +762,7 @@ class Impacts:
         if assessment.central is None:
             return Range(low, high)
         central = value(assessment.central)
-        return Range(low, high, math.nan if central is None else central)
+        return Range(low, high, math.nan if central is None else _within(low, central, high))
 
     def _total(self, key: str) -> Figure | None:
         return _figure(key, self._range(lambda figures: figures.total(key)))
@@ -788,6 +831,11 @@ class Impacts:
         return table + (f"<ul>{notices}</ul>" if notices else "")
 
 
+def _within(low: Number, central: Number, high: Number) -> Number:
+    """A central value that rounding may have put a last digit outside of its ends."""
+    return min(max(central, low), high)
+
+
 def _figure(key: str, value: Range | None) -> Figure | None:
     criterion = _CRITERION[key]
     return None if value is None else Figure(criterion.type, criterion.name, value, criterion.unit)
@@ -798,18 +846,18 @@ def _restore(*fields: Any) -> Impacts:
 
 
 def flat_figures(assessment: Assessment) -> dict[str, float | None]:
-    """The figures under the names that records and batches use: ``energy_kwh_min``, ``usage_gwp_kgco2eq_max``, ..."""
-    ends = (("min", assessment.low), ("max", assessment.high))
+    """The figures under the names that records and batches use: ``energy_kwh_min``, ``usage_gwp_kgco2eq_max``, ...
+
+    Totals have a ``central`` value besides their ends: that of the methodology, or the midpoint where it has none.
+    """
+    lows, highs = assessment.low, assessment.high
+    if lows is None or highs is None:
+        return dict.fromkeys(FLAT_FIELDS)
     flat: dict[str, float | None] = {}
-    for c in CRITERIA:
-        for end, figures in ends:
-            flat[f"{c.suffix}_{end}"] = None if figures is None else figures.total(c.key)
-    for phase in ("usage", "embodied"):
-        for c in CRITERIA:
-            name = f"{phase}_{c.suffix}"
-            if name in RECORD_PHASE_FIELDS:
-                for end, figures in ends:
-                    flat[f"{name}_{end}"] = None if figures is None else getattr(figures, name)
+    for key, names in _FLAT_TOTALS:
+        flat.update(zip(names, assessment.total(key) or _NO_TOTAL, strict=True))
+    for place, name_min, name_max in _FLAT_PHASES:
+        flat[name_min], flat[name_max] = lows[place], highs[place]
     return flat
 
 
@@ -824,19 +872,19 @@ def _rarer_figures(assessment: Assessment) -> dict[str, float]:
     return flat
 
 
-def _central_figures(assessment: Assessment) -> dict[str, float]:
-    """The totals in the middle, where the methodology has a best value of its own."""
-    central = assessment.central
-    totals = {} if central is None else {f"{c.suffix}_central": central.total(c.key) for c in CRITERIA}
-    return {name: value for name, value in totals.items() if value is not None}
-
-
-RECORD_PHASE_FIELDS = frozenset(
-    [f"usage_{c.suffix}" for c in CRITERIA] + [f"embodied_{c.suffix}" for c in CRITERIA if c.key in ("gwp", "adpe", "pe")]
+_PHASES_IN_RECORDS = (
+    *(f"usage_{c.suffix}" for c in CRITERIA),
+    *(f"embodied_{c.suffix}" for c in CRITERIA if c.key in ("gwp", "adpe", "pe")),
 )
+RECORD_PHASE_FIELDS = frozenset(_PHASES_IN_RECORDS)
 
-
-FLAT_FIELDS = tuple(flat_figures(Assessment(None, None, "", "", None, None, (), ())))
+_FLAT_TOTALS = tuple((c.key, tuple(f"{c.suffix}_{end}" for end in ("min", "central", "max"))) for c in CRITERIA)
+_NO_TOTAL = (None, None, None)
+_FLAT_PHASES = tuple((Figures._fields.index(name), f"{name}_min", f"{name}_max") for name in _PHASES_IN_RECORDS)
+FLAT_FIELDS = (
+    *(name for _, names in _FLAT_TOTALS for name in names),
+    *(name for _, *names in _FLAT_PHASES for name in names),
+)
 """The names of all figures, as records and batches use them."""
 
 

@@ -43,9 +43,9 @@ def test_models_that_the_fit_has_not_seen_are_within_a_fifth_in_the_median(score
 
 
 def test_it_beats_the_editions_of_ecologits_on_every_gpu_and_architecture(scores: Scores) -> None:
-    # With state-space layers a context costs next to nothing, which sizes do not tell: see docs/accuracy.md.
-    groups = [group for group in scores["measured-2026"] if group.endswith((", dense", ", mixture of experts"))]
-    assert len(groups) == 4
+    kinds = (", dense", ", mixture of experts", "state-space layers")
+    groups = [group for group in scores["measured-2026"] if group.endswith(kinds)]
+    assert len(groups) == 6
     for group in [*groups, "all"]:
         ours, _ = scores["measured-2026"][group]
         for other in ("ecologits-2025-09", "ecologits-0.11"):
@@ -71,6 +71,8 @@ def test_the_function_of_the_module_gives_what_the_fit_gives(found: list[dict[st
             gpu=str(rows.gpu[number]),
             gpu_count=float(rows.gpu_count[number]),
             batch_size=float(rows.batch_size[number]),
+            cache_bytes_per_token=None if math.isnan(cache := float(rows.cache_bytes_per_token[number])) else cache,
+            state_bytes=float(rows.state_bytes[number]),
         )
         assert one.central * 1e6 == pytest.approx(fitted[number], rel=1e-3)
 

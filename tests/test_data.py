@@ -24,20 +24,22 @@ DOCS = Path(__file__).parent.parent / "docs"
 RELEASED = "2026-11-22"
 DIGESTS = {
     "cloud_regions.csv": "e3c9affc7336f7ad",
-    "measured_fit.csv": "31ae54887b4dc16c",
+    "measured_fit.csv": "ab5a8e3a9dbc73e6",
     "model_aliases.csv": "6b8b2d9ff58aa1ab",
     "model_names.csv": "e98eff6c507d7e9c",
     "models.csv": "5e4b8c74fafa8576",
     "models_added.csv": "2a1d4305ec3df47d",
     "price_fit.csv": "db5be2e15c7c18ae",
     "price_fit_by_provider.csv": "6c9ac91f59305183",
+    "request_memory.csv": "3178819b04aa28c5",
     "sites-ecologits-0.11.csv": "fbcd7574791e4bbb",
     "sites-ecologits-2025-09.csv": "97863a6a6725e17d",
     "sites-measured-2026.csv": "145af0ae1117ad1f",
     "sites_added.csv": "b77f177758bb52b6",
-    "sources.toml": "5c22fdcc744a750d",
+    "sources.toml": "e6a441a18854e93a",
     "throughput.csv": "15f71a6b1183629c",
     "throughput_fit.csv": "ec4941e11bcf521e",
+    "weight_precision.csv": "e9db643da6dd85c4",
     "zones.csv": "e918e22a80b4736f",
 }
 
@@ -57,6 +59,20 @@ def test_every_row_has_sources_with_licence_and_date(table: str) -> None:
             assert source.licence
             assert source.url.startswith("https://")
             assert date.fromisoformat(source.date) <= date.fromisoformat(data.DATA_VERSION)
+
+
+def test_all_files_are_tables_or_their_sources() -> None:
+    assert {path.name for path in FILES.iterdir() if path.suffix != ".csv"} == {"sources.toml"}
+    for source in data.sources().values():
+        assert source.licence
+        assert date.fromisoformat(source.date) <= date.fromisoformat(data.DATA_VERSION)
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if "evidence" in header(table)])
+def test_evidence_is_an_address(table: str) -> None:
+    column = header(table).index("evidence")
+    for row in rows(table):
+        assert all(address.startswith("https://") for address in row[column].split()), row
 
 
 def test_every_source_is_used() -> None:

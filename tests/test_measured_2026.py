@@ -6,6 +6,7 @@ import csv
 import doctest
 import importlib
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,17 @@ from hypothesis import strategies as st
 
 import ecoimpact
 from benchmarks import fit_measured as fitting
+from benchmarks import gpu_counts
 from ecoimpact import data, engine, methodologies
 from ecoimpact.data.tables import FILES
 from ecoimpact.engine import estimate
-from ecoimpact.methodologies._measured_form import Coefficients, Scale, gpu_count
+from ecoimpact.methodologies._measured_form import CACHE_BYTES_PER_TOKEN, Coefficients, Scale
 from ecoimpact.methodologies.measured_2026 import EDITION, ENERGY_UWH, GPUS, SPREAD, TIME_US, gpu_energy_wh_per_output_token
 from ecoimpact.types import Impacts, ModelParameters, SiteFactors, Usage
 
 SITE = SiteFactors(1.2, 0.5, 0.4, 1e-7, 9.0, 3.0)
 NAME = "measured-2026"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def fitted() -> dict[str, str]:
@@ -94,14 +97,28 @@ def test_the_coefficients_are_those_of_the_hardware() -> None:
     assert 350 < watts < 700
 
 
-def test_the_smallest_measured_deployments_are_found() -> None:
-    rows = fitting.text_rows(fitting.measured())
-    for model in set(zip(rows.total_params_b, rows.weight_bytes, rows.gpu, strict=True)):
-        total, weight_bytes, gpu = float(model[0]), float(model[1]), str(model[2])
-        own = (rows.total_params_b == total) & (rows.weight_bytes == weight_bytes) & (rows.gpu == gpu)
-        expected = gpu_count(total_params_b=total, weight_bytes=weight_bytes, gpu_memory_gb=GPUS[gpu].memory_gb)
-        assert expected in set(rows.gpu_count[own].tolist())
-        assert expected == min(rows.gpu_count[own])
+def test_the_smallest_measured_deployments_are_found_and_none_is_above_twice_that() -> None:
+    found = list(gpu_counts.deployments())
+    assert len(found) == 25
+    assert sum(each.models for each in found) == 44
+    for each in found:
+        assert each.by_the_rule == min(each.gpu_counts)
+        assert max(each.gpu_counts) <= 2 * each.by_the_rule
+
+
+def test_the_page_has_the_table_of_the_measured_deployments() -> None:
+    assert gpu_counts.table() in (DOCS / "methodologies" / "measured-2026.md").read_text("utf-8")
+
+
+def test_the_page_has_the_coefficients_of_the_table() -> None:
+    page = (DOCS / "methodologies" / "measured-2026.md").read_text("utf-8")
+    values = fitted()
+    for name in Coefficients.__slots__:
+        unit = "" if name in fitting.SHARED else " µ"
+        cells = [f"{float(values[f'{quantity}.{name}']):.3g}{unit}" for quantity in ("energy", "time")]
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        for cell in cells:
+            assert cell in line, name
 
 
 # --- energies, worked out by hand from the table ------------------------------------------------------------------------
@@ -203,10 +220,11 @@ def test_the_median_lies_within_every_range(model: str) -> None:
     assert f"{impacts.energy.central:.3g} [" in str(impacts)  # type: ignore[union-attr]
 
 
-def test_editions_without_a_value_of_their_own_have_none() -> None:
+def test_editions_without_a_value_of_their_own_have_the_midpoint() -> None:
     told = estimate("gpt-4o", output_tokens=400)
     assert told.assessment.central is None
-    assert not [name for name in told.to_dict() if name.endswith("_central")]
+    assert told.energy is not None
+    assert told.to_dict()["energy_kwh_central"] == told.energy.mean
 
 
 def test_what_is_known_narrows_the_interval() -> None:
@@ -261,10 +279,126 @@ def test_the_shares_of_the_width_add_up() -> None:
     assert served["batch_size"].source == "given by the program"
 
 
+def test_a_published_precision_narrows_the_interval() -> None:
+    """The same model with and without: EcoLogits' sizes of gpt-oss-120b, of which the maker says four bits."""
+    asked: dict[str, Any] = {"output_tokens": 400, "input_tokens": 500, "provider": "vllm", "zone": "FRA"}
+    known = estimate("gpt-oss-120b", methodology=NAME, **asked)
+    before = engine._current
+    try:
+        engine.register_model("unknown-117b", active_params_b=5.1, total_params_b=117, source="the same without bits")
+        unknown = estimate("unknown-117b", methodology=NAME, **asked)
+    finally:
+        engine._current = before
+    assert [each.explain()["weight_bits"].value.mean for each in (known, unknown)] == [4.25, 8]
+    assert "ML.ENERGY" in known.explain()["weight_bits"].source
+    assert unknown.explain()["weight_bits"].source.startswith("not known")
+    assert known.explain()["share_precision"].value == 0
+    assert unknown.explain()["share_precision"].value.min > 0.02
+    assert known.energy is not None
+    assert unknown.energy is not None
+    assert known.energy.max / known.energy.min < unknown.energy.max / unknown.energy.min
+    assert known.energy.central < unknown.energy.central
+
+
+@pytest.mark.parametrize("name", ["ecologits-2025-09", "ecologits-0.11", "sci"])
+@pytest.mark.parametrize("model", ["openai/gpt-oss-120b", "nvidia/NVIDIA-Nemotron-Nano-12B-v2", "deepseek-ai/DeepSeek-V3"])
+def test_editions_with_bits_of_their_own_do_not_move(name: str, model: str) -> None:
+    found = data.find("vllm", model)
+    assert found is not None
+    assert found.card.weight_bits is not None
+    edition = methodologies.get(name)
+    bare = ModelParameters(found.card.active_params_b.min, found.card.total_params_b.min)
+    here, there = (edition.assess(edition.serve(one), Usage(100, 400), 3.0, SITE) for one in (found.card.low(), bare))
+    assert here == there
+
+
 def test_the_precision_in_a_name_is_used() -> None:
     rounded = estimate("meta-llama/Llama-3.1-70B-Instruct-FP8", output_tokens=400, input_tokens=9, methodology=NAME)
     assert rounded.explain()["weight_bits"].value == 8
     assert rounded.explain()["share_precision"].value == 0
+
+
+# --- models whose layers do not all have attention ----------------------------------------------------------------------
+
+NEMOTRON = "nvidia/NVIDIA-Nemotron-Nano-12B-v2"
+CACHE_BYTES = 6 * 2 * 8 * 128 * 2  # layers with attention, keys and values, heads, width of a head, bytes
+STATE_BYTES = 28 * 128 * 80 * 128 * 4  # layers with a state, heads, width of a head, state, bytes
+
+
+def test_what_attention_keeps_is_that_of_the_families_with_attention_in_all_layers() -> None:
+    """Llama 3.1 8B, 70B, 405B and Qwen3 8B: layers, eight heads of 128 for keys and values, of two bytes."""
+    per_root = [layers * 2 * 8 * 128 * 2 / math.sqrt(size) for layers, size in ((32, 8), (80, 70), (126, 405), (36, 8))]
+    assert math.exp(sum(map(math.log, per_root)) / 4) == pytest.approx(CACHE_BYTES_PER_TOKEN, rel=2e-3)
+
+
+def test_a_model_with_state_space_layers_by_hand() -> None:
+    v = {name: float(value) for name, value in fitted().items()}
+    shared = (v["energy.step"] * math.sqrt(13) + v["energy.memory"] * 24) / 32
+    token = v["energy.compute"] * 12 * (1 + 250 / 1500) + v["energy.token"] * math.sqrt(12)
+    kept = (CACHE_BYTES * (250 + 750) + 2 * STATE_BYTES) / 39_500 / 1000
+    given: dict[str, Any] = {
+        "active_params_b": 12, "total_params_b": 12, "weight_bits": 16, "gpu": "H100", "gpu_count": 1, "batch_size": 32,
+    }  # fmt: skip
+    found = gpu_energy_wh_per_output_token(**given, cache_bytes_per_token=CACHE_BYTES, state_bytes=STATE_BYTES)
+    assert found.central * 1e6 == pytest.approx(shared + token + v["energy.attention"] * kept, rel=1e-12)
+    plain = gpu_energy_wh_per_output_token(**given)
+    long: dict[str, Any] = {"output_tokens": 20_000}
+    more = gpu_energy_wh_per_output_token(**given, **long, cache_bytes_per_token=CACHE_BYTES, state_bytes=STATE_BYTES)
+    assert more.central / found.central < 0.5 * gpu_energy_wh_per_output_token(**given, **long).central / plain.central
+
+
+@pytest.mark.parametrize("name", [NEMOTRON, f"{NEMOTRON}-VL-BF16", "nvidia/nemotron-nano-12b-v2:free", f"{NEMOTRON}-FP8"])
+def test_what_its_layers_keep_is_known_by_the_name(name: str) -> None:
+    found = data.find("openrouter", name)
+    assert found is not None
+    kept = found.card.memory
+    assert kept is not None
+    assert (kept.cache_bytes_per_token, kept.state_bytes) == (CACHE_BYTES, STATE_BYTES)
+    steps = estimate(name, output_tokens=400, input_tokens=100, provider="openrouter", methodology=NAME).explain()
+    assert steps["state_bytes"].value == STATE_BYTES
+    assert "arxiv.org/abs/2508.14444" in steps["cache_bytes_per_token"].source
+    coefficient = steps["energy_attention"].value.mean
+    assert steps["gpu_energy_uwh_per_context_token"].value.mean == pytest.approx(coefficient * CACHE_BYTES / 39_500 / 1000)
+
+
+def test_other_models_are_as_they_were() -> None:
+    found = data.find("vllm", "meta-llama/Llama-3.1-8B-Instruct")
+    assert found is not None
+    assert found.card.memory is None
+    steps = estimate("meta-llama/Llama-3.1-8B-Instruct", output_tokens=9, input_tokens=9, methodology=NAME).explain()
+    assert "state_bytes" not in [step.symbol for step in steps]
+
+
+# --- where it is served -------------------------------------------------------------------------------------------------
+
+
+def test_the_region_of_the_host_brings_its_overhead_and_water() -> None:
+    """AWS publishes 1.24 and 0.17 L/kWh of Frankfurt, and 1.14 and 0.12 L/kWh of all its data centres."""
+    at: dict[str, Any] = {
+        "provider": "bedrock",
+        "models": ("anthropic.claude-haiku-4-5-20251001-v1:0",),
+        "usage": Usage(500, 400),
+    }
+
+    def assessed(methodology: str, host: str | None) -> Impacts:
+        return Impacts(engine.assess(engine.catalog(), methodology=methodology, host=host, **at))
+
+    here = assessed(NAME, "bedrock-runtime.eu-central-1.amazonaws.com")
+    anywhere = assessed(NAME, None)
+    steps, usual = here.explain(), anywhere.explain()
+    assert (here.zone, anywhere.zone) == ("DEU", "USA")
+    assert [each["pue"].value.mean for each in (steps, usual)] == [1.24, 1.14]
+    assert [each["wue_l_per_kwh"].value.mean for each in (steps, usual)] == [0.17, 0.12]
+    assert "zone-from-host" in codes(here)
+    assert here.energy is not None
+    assert anywhere.energy is not None
+    assert here.energy.central / anywhere.energy.central == pytest.approx(1.24 / 1.14)
+    mix = data.mix("DEU")
+    assert mix is not None
+    water = steps["it_energy_kwh"].value.max * (0.17 + 1.24 * mix.wue.max)
+    assert here.wcf is not None
+    assert here.wcf.max == pytest.approx(water)
+    assert assessed(NAME, "api.example.org").energy == anywhere.energy
 
 
 # --- what holds for all -------------------------------------------------------------------------------------------------

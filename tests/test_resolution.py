@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ecoimpact import data
-from ecoimpact.data import prices, sizes
+from ecoimpact.data import precision, prices, sizes
 from ecoimpact.data.names import forms, spelling
 from ecoimpact.data.tables import rows
 from ecoimpact.engine import estimate
@@ -226,6 +226,12 @@ def test_versions_dates_and_contexts_are_no_sizes(name: str) -> None:
     assert sizes.size(name) is None
 
 
+# --- the precision of weights -------------------------------------------------------------------------------------------
+
+PUBLISHED = "Precision in which makers publish"
+MEASURED = "ML.ENERGY"
+
+
 @pytest.mark.parametrize(
     ("provider", "name", "bits"),
     [
@@ -234,14 +240,98 @@ def test_versions_dates_and_contexts_are_no_sizes(name: str) -> None:
         ("together", "Qwen/Qwen3-Coder-Next-FP8", 8),
         ("llama_cpp", "llama-2-7b-chat.Q5_K_S.gguf", 5),
         ("vllm", "/data/Qwen2.5-72B-Instruct-AWQ", 4),
-        ("vllm", "zai-org/GLM-5.3-NVFP4", 4),
-        ("vllm", "Qwen2.5-72B-Instruct-GPTQ", None),
-        ("vllm", "Qwen2.5-72B-Instruct-GGUF", None),
-        ("huggingface_hub", "meta-llama/Meta-Llama-3.1-405B-FP8", None),  # as EcoLogits states it
+        ("vllm", "zai-org/GLM-5.3-NVFP4", 4.5),  # 16 weights share a scale of 8 bits
+        ("vllm", "lmstudio-community/gpt-oss-20b-MXFP4", 4.25),  # 32 weights do
+        ("vllm", "Qwen/Qwen2.5-72B-Instruct-GPTQ-Int4", 4),
+        ("vllm", "unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", 4),
+        ("vllm", "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 16),
+        ("vllm", "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8", 8),
+        ("vllm", "Qwen/Qwen3-235B-A22B-Instruct-2507-FP8", 8),
+        ("huggingface_hub", "meta-llama/Meta-Llama-3.1-405B-FP8", 8),
+        ("huggingface_hub", "mistral-community/Mixtral-8x22B-v0.1-AWQ", 4),
     ],
 )
-def test_the_precision_is_noted_where_it_is_certain(provider: str, name: str, bits: float | None) -> None:
-    assert resolved(provider, name).card.weight_bits == bits
+def test_the_precision_in_a_name_comes_before_that_of_the_maker(provider: str, name: str, bits: float) -> None:
+    card = resolved(provider, name).card
+    assert (card.weight_bits, card.weight_bits_source) == (bits, "the name of the model")
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "bits", "source"),
+    [
+        ("huggingface_hub", "openai/gpt-oss-120b", 4.25, MEASURED),
+        ("bedrock", "openai.gpt-oss-20b-1:0", 4.25, MEASURED),
+        ("groq", "openai/gpt-oss-safeguard-20b", 4.25, MEASURED),
+        ("deepseek", "deepseek-ai/DeepSeek-V3", 8, PUBLISHED),
+        ("together", "deepseek-ai/DeepSeek-V3.1", 8, PUBLISHED),
+        ("openrouter", "deepseek/deepseek-r1-0528", 8, MEASURED),
+        ("fireworks", "accounts/fireworks/models/deepseek-v3p1", 8, PUBLISHED),
+        ("groq", "deepseek-r1-distill-llama-70b", 16, PUBLISHED),  # a Llama
+        ("openrouter", "perplexity/r1-1776", 16, PUBLISHED),  # the same weights, published anew
+        ("moonshot", "moonshotai/Kimi-K2-Instruct", 8, PUBLISHED),
+        ("moonshot", "kimi-k2-0905-preview", 8, PUBLISHED),
+        ("moonshot", "kimi-k2-thinking", 4, PUBLISHED),  # the same size as Kimi K2, rounded further
+        ("vllm", "Qwen/Qwen3-235B-A22B-Instruct-2507", 16, MEASURED),
+        ("vllm", "Qwen/Qwen3-8B", 16, MEASURED),
+        ("groq", "meta-llama/llama-4-scout-17b-16e-instruct", 16, PUBLISHED),
+        ("bedrock", "meta.llama3-3-70b-instruct-v1:0", 16, PUBLISHED),
+        ("huggingface_hub", "meta-llama/Meta-Llama-3.1-70B-Instruct", 16, MEASURED),
+        ("nvidia", "nvidia/nvidia-nemotron-nano-9b-v2", 16, PUBLISHED),
+        ("huggingface_hub", "CohereForAI/c4ai-command-r-plus-4bit", 8, PUBLISHED),  # two weights count as one
+    ],
+)
+def test_the_precision_that_a_maker_published(provider: str, name: str, bits: float, source: str) -> None:
+    card = resolved(provider, name).card
+    assert card.weight_bits == bits
+    told = data.cite(card.weight_bits_source)
+    assert source in told
+    assert "https://" in told
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ("vllm", "Qwen2.5-72B-Instruct-GPTQ"),  # rounded, nobody says how far
+        ("vllm", "Qwen2.5-72B-Instruct-GGUF"),
+        ("together", "meta-llama/Meta-Llama-3.1-70B-Instruct-Turbo"),  # a host's own version
+        ("groq", "llama-3.3-70b-versatile"),
+        ("ollama", "llama3.1:8b"),  # its library rounds what it holds
+        ("litellm", "ollama/llama3.1:8b"),
+        ("vllm", "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B"),  # published in several
+        ("mistralai", "mistral-large-2411"),
+        ("openai", "gpt-4o"),
+        ("openai", "gpt-5.4-mini"),
+    ],
+)
+def test_where_nobody_says_the_precision_is_unknown(provider: str, name: str) -> None:
+    card = resolved(provider, name).card
+    assert (card.weight_bits, card.weight_bits_source) == (None, "")
+
+
+def test_every_row_of_precisions_leads_somewhere() -> None:
+    """A whole name to a model that is found, the beginning of a line to nothing that a whole name would hide."""
+    names = [row[0] for row in rows("weight_precision")]
+    assert len({spelling(name) for name in names}) == len(names)
+    for model, bits, form, _, evidence in rows("weight_precision"):
+        assert evidence.startswith("https://")
+        known = {"mxfp4": 4.25, "int4": 4.0, "fp8": 8.0, "bf16": 16.0, "fp16": 16.0}
+        assert float(bits) == known.get(form, 8.0), model
+        if not model.endswith("*"):
+            assert resolved("vllm", model).card.weight_bits == float(bits), model
+
+
+def test_listed_models_have_the_precision_of_their_names() -> None:
+    listed = {card.name: card for card in (*data.cards(), *data.added_cards()) if card.provider == "huggingface_hub"}
+    for name in ("openai/gpt-oss-20b", "deepseek-ai/DeepSeek-R1", "meta-llama/Meta-Llama-3.1-405B-FP8", "microsoft/phi-2"):
+        assert listed[name] == resolved("huggingface_hub", name).card
+    assert sum(card.weight_bits is not None for card in listed.values()) > 60
+
+
+def test_a_known_precision_says_where_it_is_from() -> None:
+    for name, told in (("openai/gpt-oss-120b", MEASURED), ("Qwen/Qwen3-8B-FP8", "the name of the model")):
+        for methodology in ("measured-2026", "scope3"):
+            step = estimate(name, output_tokens=9, input_tokens=9, methodology=methodology).explain()["weight_bits"]
+            assert told in step.source
 
 
 # --- sizes from prices --------------------------------------------------------------------------------------------------
@@ -342,7 +432,7 @@ def test_an_edited_name_never_leads_to_another_family(provider: str | None, name
         return
     listed = [n.rpartition("/")[2] for n in names_of(found)] + list(names_of(found))
     plainer = [text for f in forms(name) for text in (f.text, f.text.rpartition("/")[2])]
-    plainer += [sizes.without_quantisation(text) for text in plainer]
+    plainer += [precision.without_quantisation(text) for text in plainer]
     if found.match.step in ("exact", "alias", "normalised"):
         assert {spelling(text) for text in plainer} & {spelling(n) for n in listed}
     else:

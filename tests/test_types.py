@@ -186,6 +186,15 @@ def test_a_central_value_reaches_the_figures() -> None:
     assert tree.energy.value.central == 1
 
 
+def test_a_central_value_that_rounding_put_outside_stays_inside() -> None:
+    tree = impacts(central=Figures(*(None if value is None else math.nextafter(value, 0) for value in LOW)))
+    assert tree.energy is not None
+    assert tree.energy.value.central == tree.energy.min == tree.to_dict()["energy_kwh_central"]
+    assert tree.usage is not None
+    assert tree.usage.gwp is not None
+    assert tree.usage.gwp.value.central == tree.usage.gwp.min
+
+
 def test_plain_data() -> None:
     flat = impacts(warnings=(Notice("w", "W."),)).to_dict()
     assert flat["energy_kwh_min"] == 1

@@ -33,6 +33,7 @@ def command(
                     "active_params_b_max": card.active_params_b.max,
                     "total_params_b_min": card.total_params_b.min,
                     "total_params_b_max": card.total_params_b.max,
+                    "weight_bits": card.weight_bits,
                     "warnings": list(card.warnings),
                     "source": card.source,
                 }

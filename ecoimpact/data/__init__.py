@@ -11,7 +11,17 @@ from ecoimpact.data.models import MAX_NAME_LENGTH, Found, added_cards, aliases, 
 from ecoimpact.data.notices import ERRORS, NOTICES, WARNINGS, notice
 from ecoimpact.data.price_fits import PriceFit, price_fits
 from ecoimpact.data.providers import OWNERS, PROVIDERS
-from ecoimpact.data.regions import CLOUDS, Region, electricity, region, region_codes, region_of_host, regions
+from ecoimpact.data.regions import (
+    CLOUDS,
+    Region,
+    electricity,
+    is_place,
+    place,
+    region,
+    region_codes,
+    region_of_host,
+    regions,
+)
 from ecoimpact.data.sites import has_site, site, site_tables
 from ecoimpact.data.tables import DATA_VERSION, Source, Table, cite, sources, tables
 from ecoimpact.data.zones import WORLD, Zone, factor_sources, mix, zone_codes, zones
@@ -40,8 +50,10 @@ __all__ = [
     "factor_sources",
     "find",
     "has_site",
+    "is_place",
     "mix",
     "notice",
+    "place",
     "plain_forms",
     "price_fits",
     "region",

@@ -25,6 +25,7 @@ __all__ = ["MAX_NAME_LENGTH", "Found", "added_cards", "aliases", "cards", "find"
 OPEN_WEIGHTS = "huggingface_hub"
 """The owner of models whose weights anybody may run; its names are ``organisation/name``."""
 
+_WITH_WEIGHTS = (OPEN_WEIGHTS, "ollama")
 _OWNERS = (*OWNERS, "ollama")  # its bare names ("llama3.2") mean the size of a tag: they count only where it is asked
 
 
@@ -98,17 +99,22 @@ def _agree(members: dict[int, _Entry]) -> bool:
 
 def cards() -> Iterator[ModelCard]:
     """All models of the table that EcoLogits has too."""
-    return map(_card, rows("models"))
+    return map(_listed_card, rows("models"))
 
 
 def added_cards() -> Iterator[ModelCard]:
     """All models that the package lists besides."""
-    return map(_card, rows("models_added"))
+    return map(_listed_card, rows("models_added"))
 
 
 def aliases() -> dict[tuple[str, str], str]:
     """Second names of models that EcoLogits has too: (provider, alias) to the model's name."""
     return {(provider, alias): model for provider, alias, model, _ in rows("model_aliases")}
+
+
+def _listed_card(row: tuple[str, ...]) -> ModelCard:
+    card = _card(row)
+    return _as_published(card, None, [Form(card.name.lower(), "", "plain")])
 
 
 def _card(row: tuple[str, ...]) -> ModelCard:
@@ -147,7 +153,7 @@ def find(provider: str | None, name: str) -> Found | None:
     certain = [form for form in written if form.kind != "dated"]
     for step in (_listed, _rounded, _dated, _member, _sized, _priced):
         if found := step(provider, name, written if step in (_dated, _member) else certain):
-            return found
+            return found._replace(card=_as_published(found.card, provider, written))
     return None
 
 
@@ -158,8 +164,7 @@ def _listed(provider: str | None, name: str, written: list[Form]) -> Found | Non
         for owner in dict.fromkeys((*expected, *OWNERS)):
             if entry := _entry(owner, form.text):
                 plain = not rank and form.text == entry.name
-                found = _found(entry, provider, name, None if plain else form.text, owner in expected)
-                return found if plain or owner != OPEN_WEIGHTS else _with_bits(found, form.text)
+                return _found(entry, provider, name, None if plain else form.text, owner in expected)
     return None
 
 
@@ -172,20 +177,25 @@ def _entry(owner: str, text: str) -> _Entry | None:
 
 def _rounded(provider: str | None, name: str, written: list[Form]) -> Found | None:
     """A model with open weights whose name says how they are rounded."""
-    from ecoimpact.data import sizes
+    from ecoimpact.data.precision import without_quantisation
 
     for form in written:
-        if entry := _entry(OPEN_WEIGHTS, sizes.without_quantisation(form.text)):
-            found = _found(entry, provider, name, form.text, OPEN_WEIGHTS in _expected(provider, form.vendor))
-            return _with_bits(found, form.text)
+        if entry := _entry(OPEN_WEIGHTS, without_quantisation(form.text)):
+            return _found(entry, provider, name, form.text, OPEN_WEIGHTS in _expected(provider, form.vendor))
     return None
 
 
-def _with_bits(found: Found, text: str) -> Found:
-    from ecoimpact.data.sizes import weight_bits
+def _as_published(card: ModelCard, provider: str | None, written: list[Form]) -> ModelCard:
+    """With the bits of a weight and what a request keeps in memory, where the name or the maker's publication tells."""
+    if card.provider not in _WITH_WEIGHTS:
+        return card
+    from ecoimpact.data import architecture, precision
 
-    bits = weight_bits(text)
-    return found if bits is None else found._replace(card=replace(found.card, weight_bits=bits))
+    kept = architecture.memory((*(form.text for form in written), card.name))
+    known = precision.find(card.name, written, provider, is_open=card.provider == OPEN_WEIGHTS)
+    if known is None:
+        return card if kept is None else replace(card, memory=kept)
+    return replace(card, memory=kept, weight_bits=known.weight_bits, weight_bits_source=known.source)
 
 
 # Mistral's four digits tell one generation from another, of another size; elsewhere they are the day of a snapshot.
@@ -248,7 +258,6 @@ def _sized(provider: str | None, name: str, written: list[Form]) -> Found | None
             name=text,
             active_params_b=size.active_params_b,
             total_params_b=size.total_params_b,
-            weight_bits=sizes.weight_bits(text),
             architecture="dense" if size.active_params_b == size.total_params_b else "moe",
             source="the name of the model",
         )

@@ -19,6 +19,8 @@ WARNINGS = {
     "electricity-mix-wue-country": "No water factor is known for the zone: its country's stands in.",
     "zone-world": "No figures are known for the zone: the world's electricity stands in.",
     "zone-from-host": "No zone was given: the electricity is that of the region which the endpoint's host names.",
+    "zone-from-response": "No zone was given: the electricity is that of the place which the answer names.",
+    "zone-of-response-unknown": "The answer names a place that is not known: it says nothing about the electricity.",
     "grid-hourly": "The GWP of the electricity is that of the hour of the request.",
     "grid-yearly": "The GWP of the electricity at the time of the request is not known: the yearly figure stands in.",
     "site-world": "The data centres of the provider are not known: typical ones on the world's electricity stand in.",
@@ -36,6 +38,10 @@ WARNINGS = {
     "energy-outside-published": "For an ordinary answer of this model the estimate is far from all that is published.",
     "input-tokens-invalid": "The count of input tokens is not a plausible number and was left out.",
     "latency-invalid": "The latency is not a plausible number and was left out.",
+    # Codes of imports.
+    "usage-averaged": "Only the sum over several requests is known: it was shared out evenly among them.",
+    "requests-unknown": "Nobody says how many requests there were: one record stands for all of them.",
+    "provider-from-model": "The import names no provider: the one that owns the model's name stands in.",
 }
 
 ERRORS = {

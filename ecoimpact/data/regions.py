@@ -26,6 +26,11 @@ _HOSTS = (
     ("azure", re.compile(r"([a-z]+\d?)\.api\.cognitive\.microsoft\.com")),
 )
 
+_IN_ANSWERS = {"us": "USA"}
+"""What providers write in their answers, where it is no code of ours. Anthropic, data residency: ``inference_geo``."""
+_ANYWHERE = frozenset({"", "global", "not_available"})
+"""What they write where it is no place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -102,3 +107,21 @@ def region_of_host(host: str) -> Region | None:
         if found := pattern.fullmatch(name):
             return region(f"{cloud}:{found[1]}")
     return None
+
+
+def is_place(word: object) -> bool:
+    """Whether what an answer says of where it was served can be a place: ``global`` is none.
+
+    >>> is_place("us"), is_place("global"), is_place("not_available")
+    (True, False, False)
+    """
+    return not isinstance(word, str) or word.strip().lower() not in _ANYWHERE
+
+
+def place(word: object) -> tuple[ElectricityMix | None, Region | None]:
+    """The grid behind the place that an answer names, and the region, as :func:`electricity` gives them.
+
+    >>> place("us")[0].zone, place("eu")
+    ('USA', (None, None))
+    """
+    return electricity(_IN_ANSWERS.get(word.strip().lower(), word)) if isinstance(word, str) else (None, None)

@@ -36,18 +36,6 @@ _EFFECTIVE = re.compile("e" + _NUMBER + "b")
 _EXPERTS = re.compile(r"([2-9]|[1-9]\d)x" + _NUMBER + "b")
 _EXPERT_COUNT = re.compile(r"\d{1,3}e")
 
-_WEIGHT_BITS = {
-    **{f"q{bits}": float(bits) for bits in (2, 3, 4, 5, 6, 8)},
-    **{f"iq{bits}": float(bits) for bits in (1, 2, 3, 4)},
-    **dict.fromkeys(("fp8", "mxfp8", "int8", "8bit", "w8a8", "w8a16"), 8.0),
-    **dict.fromkeys(("fp4", "nvfp4", "mxfp4", "int4", "4bit", "w4a16", "awq"), 4.0),
-    **dict.fromkeys(("fp16", "bf16", "f16", "16bit"), 16.0),
-}
-_QUANTISED = re.compile(
-    r"[-:.@_](?:ud-)?(?:i?q[1-8](?:_[a-z0-9]{1,3}){0,3}|(?:mx)?fp8|bf16|f?f?p?16|(?:nv|mx)?fp4|int[48]|[48]bit|16bit|"
-    r"w[48]a(?:8|16)|awq|gptq|gguf|mlx|exl[23]|dynamic|block)$"
-)
-
 # Of a total above this without an active count, most are mixtures of experts that leave it out.
 _OFTEN_MIXTURES_FROM_B = 100.0
 _LEAST_ACTIVE_SHARE = 0.03
@@ -63,29 +51,6 @@ class Size(NamedTuple):
     total_params_b: Range
     active_params_b: Range
     assumed: str
-
-
-def without_quantisation(name: str) -> str:
-    """The name of the model whose weights were rounded.
-
-    >>> without_quantisation("llama-3.1-8b-instruct-q4_k_m"), without_quantisation("glm-5.2-fp8")
-    ('llama-3.1-8b-instruct', 'glm-5.2')
-    """
-    for _ in range(3):
-        name, count = _QUANTISED.subn("", name)
-        if not count:
-            break
-    return name
-
-
-def weight_bits(name: str) -> float | None:
-    """Bits of a weight where the name says so for certain: ``gguf`` and ``gptq`` alone do not.
-
-    >>> weight_bits("llama3.1:8b-instruct-q4_K_M"), weight_bits("glm-5.2-fp8"), weight_bits("phi-3-gguf")
-    (4.0, 8.0, None)
-    """
-    found = {_WEIGHT_BITS[part] for part in _PART.split(name.lower()) if part in _WEIGHT_BITS}
-    return found.pop() if len(found) == 1 else None
 
 
 def is_open(name: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ecoimpact.methodologies._arrays import minimum, next_power_of_two, select
+from ecoimpact.methodologies._arrays import known_or, minimum, next_power_of_two, select
 from ecoimpact.types import Number
 
 
@@ -22,8 +22,8 @@ class Coefficients:
     ``step``: a step on one GPU, times sqrt(1 + P_active); ``mixture``: how many times that is with a mixture of experts;
     ``memory``: reading 10^9 bytes of weights; ``experts``: requests of a batch that choose their experts independently, per
     request; ``compute``: 10^9 parameters for one token; ``token``: other work for a token, times sqrt(P_active);
-    ``attention``: reading 1000 tokens of context, times sqrt(P_active); ``exchange``: what a token of a mixture costs on
-    each GPU for passing it around, times sqrt(1 + P_active).
+    ``attention``: reading 1000 tokens of context, times the width of the cache; ``exchange``: what a token of a mixture
+    costs on each GPU for passing it around, times sqrt(1 + P_active).
     """
 
     step: float
@@ -57,7 +57,7 @@ class PerToken(NamedTuple):
 def gpu_count(*, total_params_b: Number, weight_bytes: Number, gpu_memory_gb: Number) -> Number:
     """GPUs that a model is spread over: the smallest of the measured deployments, as a power of two.
 
-    n = 2^ceil(log2(1.3 P_total b / M_GPU))   [GPUs; P in 10^9 parameters, b in bytes, M in GB]
+    n = 2^ceil(log2(1.35 P_total b / M_GPU))   [GPUs; P in 10^9 parameters, b in bytes, M in GB]
 
     >>> gpu_count(total_params_b=70, weight_bytes=2, gpu_memory_gb=80), gpu_count(
     ...     total_params_b=8, weight_bytes=1, gpu_memory_gb=80)
@@ -67,9 +67,13 @@ def gpu_count(*, total_params_b: Number, weight_bytes: Number, gpu_memory_gb: Nu
     return next_power_of_two(-minimum(-need, -1.0))
 
 
-MEMORY_OVERHEAD = 1.3
+MEMORY_OVERHEAD = 1.35
 """Memory over weights: with it, the count is that of the smallest measured deployment for every measured model."""
 
+
+CACHE_BYTES_PER_TOKEN = 39_500.0
+"""Cache of a token over sqrt(P_active), of models with attention in all layers: the geometric mean of Llama 3.1 8B, 70B,
+405B (128 kB, 320 kB, 504 kB) and Qwen3 8B (144 kB), of 16 bits."""
 
 MIXTURE_SHARE = 0.8
 """A model that uses a smaller share of its parameters for a token is a mixture of experts."""
@@ -108,12 +112,16 @@ def per_token(
     weight_bytes: Number,
     gpu_count: Number,
     batch_size: Number,
+    cache_bytes_per_token: Number | None = None,
+    state_bytes: Number = 0.0,
 ) -> PerToken:
     """What tokens cost over all GPUs, for one request of a batch.
 
     generated = (step n d m + memory b P_total touched) / B + compute P_active + token sqrt(P_active) + exchange n d;
-    read = compute P_active;  context = attention sqrt(P_active) / 1000;  d = sqrt(1 + P_active).
-    m is ``mixture`` for a mixture of experts, else 1; a dense model exchanges nothing.
+    read = compute P_active;  context = attention w / 1000;  d = sqrt(1 + P_active).
+    m is ``mixture`` for a mixture of experts, else 1; a dense model exchanges nothing. The width w of the cache is
+    sqrt(P_active), or ``cache_bytes_per_token`` / 39 500 where that is known; a state is read and written for every
+    token: + attention 2 ``state_bytes`` / 39 500 / 1000.
     """
     mixture = is_mixture(active_params_b, total_params_b)
     depth = (1 + active_params_b) ** 0.5
@@ -123,9 +131,12 @@ def per_token(
     step = gpu.step * c.step * select(mixture, c.mixture, 1.0) * gpu_count * depth
     weights = gpu.memory * c.memory * weight_bytes * total_params_b * touched
     exchange = gpu.exchange * c.exchange * select(mixture, 1.0, 0.0) * gpu_count * depth
-    width = gpu.memory * active_params_b**0.5
+    width = active_params_b**0.5
     read = gpu.compute * c.compute * active_params_b
-    return PerToken((step + weights) / batch_size + read + c.token * width + exchange, read, c.attention * width / 1000)
+    cache = width if cache_bytes_per_token is None else known_or(cache_bytes_per_token / CACHE_BYTES_PER_TOKEN, width)
+    attention = gpu.memory * c.attention / 1000
+    own = gpu.memory * c.token * width + attention * 2 * state_bytes / CACHE_BYTES_PER_TOKEN
+    return PerToken((step + weights) / batch_size + read + own + exchange, read, attention * cache)
 
 
 def per_output_token(token: PerToken, *, input_tokens: Number, output_tokens: Number) -> Number:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ecoimpact.methodologies import measured_2026 as edition
 from ecoimpact.methodologies._arrays import known_or
 from ecoimpact.methodologies._measured_form import (
+    CACHE_BYTES_PER_TOKEN,
     MEMORY_OVERHEAD,
     Coefficients,
     Scale,
@@ -76,9 +77,12 @@ def _deployment(lines: _Lines, measured: Measured, end: End, d: Deployment) -> N
     p = measured.parameters
     bits_source = GIVEN if p.weight_bits is not None else ASSUMED
     if p.weight_bits is None and end.model.weight_bits is not None:
-        bits_source = "model"
+        bits_source = "weight_bits"
     lines.add("weight_bits", "", d.weight_bits, "bit", bits_source)
     lines.add("batch_size", "", d.batch_size, "request", ASSUMED if p.batch_size is None else GIVEN)
+    if d.cache_bytes_per_token is not None:
+        lines.add("cache_bytes_per_token", "", d.cache_bytes_per_token, "byte/token", "memory")
+        lines.add("state_bytes", "", d.state_bytes, "byte", "memory")
     if p.gpu_count is not None:
         lines.add("gpu_count", "", d.gpu_count, "GPU", GIVEN)
     else:
@@ -122,9 +126,13 @@ def _per_token(lines: _Lines, name: str, c: Coefficients, gpu: Scale, d: Deploym
     )
     gpus = "gpu_" if name == "energy" else ""
     per = f"{gpus}{name}_{unit.lower()}_per"
+    width = "sqrt(active_params_b)"
+    if d.cache_bytes_per_token is not None:
+        rest += f" + {name}_attention * 2 * state_bytes / {CACHE_BYTES_PER_TOKEN:.0f} / 1000"
+        width = f"cache_bytes_per_token / {CACHE_BYTES_PER_TOKEN:.0f}"
     lines.add(f"{per}_output_token", f"({step} + {weights}) / batch_size + {rest}", token.generated, f"{unit}/token")
     lines.add(f"{per}_input_token", f"{name}_compute * active_params_b", token.read, f"{unit}/token")
-    lines.add(f"{per}_context_token", f"{name}_attention * sqrt(active_params_b) / 1000", token.context, f"{unit}/token")
+    lines.add(f"{per}_context_token", f"{name}_attention * {width} / 1000", token.context, f"{unit}/token")
 
 
 def _interval(lines: _Lines, end: End) -> None:

@@ -79,7 +79,7 @@ def _durations(lines: _Lines, scope3: Scope3, model: ModelParameters, usage: Usa
     p, weight_bytes, gpus = scope3.parameters, scope3.weight_bytes(model), scope3.gpu_count(model)
     server = scope3.server(gpus, weight_bytes)
     if p.weight_bytes is None and model.weight_bits is not None:
-        lines.add("weight_bits", "", model.weight_bits, "bit", "model")
+        lines.add("weight_bits", "", model.weight_bits, "bit", "weight_bits")
         lines.add("weight_bytes", "weight_bits / 8", weight_bytes, "byte")
     else:
         lines.worked_out("weight_bytes", "", weight_bytes, "FP8, as in the fit of the betas")

@@ -59,26 +59,26 @@ LEAVES_OUT = (
 # --- the constants of the fit: table measured_fit ------------------------------------------------------------------------
 
 ENERGY_UWH = Coefficients(
-    step=42.323,
-    mixture=3.6861,
-    memory=49.991,
-    experts=0.60171,
-    compute=0.60881,
-    token=2.4026,
-    attention=2.9828,
-    exchange=1.4548,
+    step=43.139,
+    mixture=3.6975,
+    memory=49.168,
+    experts=0.60095,
+    compute=0.61088,
+    token=2.174,
+    attention=3.0696,
+    exchange=1.493,
 )
 TIME_US = Coefficients(
-    step=727.88,
-    mixture=3.0218,
-    memory=306.03,
-    experts=0.60674,
-    compute=2.6252,
-    token=17.693,
-    attention=19.898,
-    exchange=12.282,
+    step=760.19,
+    mixture=2.96,
+    memory=294.5,
+    experts=0.60525,
+    compute=2.6578,
+    token=15.773,
+    attention=19.165,
+    exchange=13.069,
 )
-SPREAD = {"dense": 0.3158, "mixture": 0.427}
+SPREAD = {"dense": 0.2524, "mixture": 0.4316}
 """Log standard deviation of the energy of a model that the fit has not seen, its coefficients' own included."""
 
 
@@ -104,7 +104,7 @@ class Gpu:
 
 GPUS = {
     "H100": Gpu(
-        memory_gb=80,
+        memory_gb=85.9,
         energy=Scale(),
         time=Scale(),
         gwp_kgco2eq=Ends(164, 273, 575.1),
@@ -113,22 +113,24 @@ GPUS = {
     ),
     "B200": Gpu(
         memory_gb=180,
-        energy=Scale(step=1.3635, memory=1.0785, compute=0.45177, exchange=0.92633),
-        time=Scale(step=0.96066, memory=0.69808, compute=0.32106, exchange=0.63259),
+        energy=Scale(step=1.3729, memory=1.068, compute=0.46987, exchange=0.9452),
+        time=Scale(step=0.95228, memory=0.7117, compute=0.33121, exchange=0.62665),
         gwp_kgco2eq=Ends(285, 635, 1415),
         adpe_kgsbeq=Ends(5.09e-3, 5.887e-3, 8.95e-3),
         pe_mj=Ends(3177, 7791, 19110),
     ),
     "A100": Gpu(
-        memory_gb=80,
-        energy=Scale(step=0.65922, memory=0.91894, compute=1.3916, exchange=0.73283),
-        time=Scale(step=1.054, memory=1.3301, compute=2.376, exchange=1.2222),
+        memory_gb=85.9,
+        energy=Scale(step=0.65885, memory=0.92152, compute=1.3903, exchange=0.7323),
+        time=Scale(step=1.0531, memory=1.3346, compute=2.3727, exchange=1.221),
         gwp_kgco2eq=Ends(165, 306, 567.7),
         adpe_kgsbeq=Ends(3.76e-3, 3.767e-3, 5.09e-3),
         pe_mj=Ends(1828, 3739, 7648),
     ),
 }
-"""The GPUs that were measured. Embodied: NVIDIA, EcoLogits and Boavizta; see the page of the edition."""
+"""The GPUs that were measured; 80 GB of H100 and A100 are 80 GiB.
+
+Embodied: NVIDIA, EcoLogits and Boavizta; see the page of the edition."""
 
 # --- what is assumed where nobody says ------------------------------------------------------------------------------------
 
@@ -187,6 +189,8 @@ class Deployment(NamedTuple):
     batch_size: Number
     host_power_w: Number
     idle_ratio: Number
+    cache_bytes_per_token: Number | None = None
+    state_bytes: Number = 0.0
 
 
 class End(NamedTuple):
@@ -240,6 +244,8 @@ def _per_token(coefficients: Coefficients, scale: Scale, d: Deployment) -> PerTo
         weight_bytes=d.weight_bits / 8,
         gpu_count=d.gpu_count,
         batch_size=d.batch_size,
+        cache_bytes_per_token=d.cache_bytes_per_token,
+        state_bytes=d.state_bytes,
     )
 
 
@@ -292,8 +298,12 @@ def gpu_energy_wh_per_output_token(
     input_tokens: float = TYPICAL_INPUT_TOKENS,
     output_tokens: float = TYPICAL_OUTPUT_TOKENS,
     interval: float = 0.9,
+    cache_bytes_per_token: float | None = None,
+    state_bytes: float = 0.0,
 ) -> Range:
     """[Wh] Energy of all GPUs for one output token of a known deployment: the median in ``central``, and an interval.
+
+    ``cache_bytes_per_token`` and ``state_bytes`` are for models of which not all layers have attention.
 
     Raises:
         ValueError: a GPU that was not measured, or a number that is not above 0.
@@ -301,13 +311,14 @@ def gpu_energy_wh_per_output_token(
     >>> found = gpu_energy_wh_per_output_token(
     ...     active_params_b=70, total_params_b=70, weight_bits=16, gpu="H100", gpu_count=4, batch_size=64)
     >>> f"{found.min:.6f} {found.central:.6f} {found.max:.6f}"
-    '0.000135 0.000226 0.000381'
+    '0.000148 0.000224 0.000339'
     """
     numbers = {"gpu_count": gpu_count, "batch_size": batch_size, "weight_bits": weight_bits, "interval": interval}
     given = _checked(Parameters(), {"gpu": gpu, **{name: float(value) for name, value in numbers.items()}})
     if not 0 < active_params_b <= total_params_b < math.inf:
         raise ValueError(f"0 < active_params_b <= total_params_b, got {active_params_b!r} and {total_params_b!r}")
     found = Deployment(active_params_b, total_params_b, weight_bits, gpu_name(gpu), gpu_count, batch_size, 0.0, 0.0)
+    found = found._replace(cache_bytes_per_token=cache_bytes_per_token, state_bytes=state_bytes)
     token = energy_uwh(found)
     wh = per_output_token(token, input_tokens=input_tokens, output_tokens=output_tokens) / 1e6
     factor = math.exp(z_score(given.interval) * residual_spread(active_params_b, total_params_b))
@@ -325,6 +336,7 @@ class Measured:
     __slots__ = ("name", "parameters", "site_table", "typical_input_tokens")
 
     counts_input = True
+    uses_region = True
 
     def __init__(self, name: str, parameters: Parameters) -> None:
         self.name = name
@@ -358,6 +370,8 @@ class Measured:
             batch,
             HOST_POWER_W.central,
             IDLE_RATIO.central,
+            model.cache_bytes_per_token,
+            known_or(model.state_bytes, 0.0),
         )
         return middle._replace(**other)
 

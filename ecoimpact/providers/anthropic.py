@@ -83,6 +83,7 @@ class MessageReader(Reader):
                 cache_write_1h_tokens=self._latest("ephemeral_1h_input_tokens", "cache_creation"),
                 web_searches=self._latest("web_search_requests", "server_tool_use"),
             ),
+            region=text(self._usage, "inference_geo") or text(self._start_usage, "inference_geo"),
         )
 
     def _tier(self, name: str) -> str | None:

@@ -70,7 +70,7 @@ class AnswerReader(ChatReader):
     def counts(self) -> Usage:
         self._look()
         written = count(field(self._usage, "prompt_tokens_details"), "cache_creation_tokens")
-        usage = super().counts()
+        usage = replace(super().counts(), region=text(self._usage, "inference_geo"))
         return usage if written is None else replace(usage, cache_write_tokens=written)
 
 
@@ -82,7 +82,8 @@ def _over(later: Any, earlier: Any) -> Any:
     """Totals that a stream brings in two parts: the later ones, and the input from before where they have none."""
     if later is None or earlier is None:
         return earlier if later is None else later
-    merged = {name: field(later, name) or field(earlier, name) for name in ("prompt_tokens", "completion_tokens")}
+    kept = ("prompt_tokens", "completion_tokens", "inference_geo")
+    merged = {name: field(later, name) or field(earlier, name) for name in kept}
     for name, part in (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens")):
         details = field(later, name)
         merged[name] = details if count(details, part) else field(earlier, name) or details

@@ -16,7 +16,7 @@ import openai
 import payloads as p
 import pytest
 from litellm import acompletion, completion  # before instrument(), as programs do it
-from server import Server, as_json
+from server import Server, as_json, sse
 
 import ecoimpact
 from ecoimpact import Record
@@ -207,3 +207,20 @@ def test_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
     plain, streamed = capsys.readouterr().out.splitlines()
     assert plain.endswith("kWh")
     assert "kWh" in streamed
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_claude_was_served_comes_through(records: list[Record], server: Server, stream: bool) -> None:
+    usage = {**p.MESSAGE_USAGE, "inference_geo": "us"}
+    events = p.message_events()
+    events[0]["message"]["usage"]["inference_geo"] = "us"
+    server.reset(sse(events, named=True) if stream else as_json(p.message(usage=usage)))
+    answer = completion(
+        model=f"anthropic/{p.CLAUDE}", messages=MESSAGES, api_key="test", api_base=server.url, max_retries=0, stream=stream
+    )
+    if stream:
+        for _ in answer:
+            pass
+    assert ecoimpact.flush(10)
+    (record,) = records
+    assert (record.inference.usage.region, record.assessment.zone) == ("us", "USA")
