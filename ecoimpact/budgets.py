@@ -173,7 +173,8 @@ def _spending(budget: Budget, scope: str | None, began: datetime | None, totals:
     value = getattr(totals, budget.unit.field)
     if isinstance(value, float):
         value = Range(value, value)
-    uncounted = totals.unpriced if budget.unit.field == "cost_usd" else totals.unestimated
+    field = budget.unit.field
+    uncounted = totals.unpriced if field == "cost_usd" else totals.requests - getattr(totals, f"{field}_known")
     used = None if value is None else value * budget.unit.factor
     return Spending(budget, scope, began, used, totals.requests, uncounted)
 

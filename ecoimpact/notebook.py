@@ -24,6 +24,7 @@ COUNTS: Final = (
     "tokens_unknown",
     "input_tokens",
     "output_tokens",
+    *(f"{criterion.key}_known" for criterion in CRITERIA),
 )
 METRICS: Final = {
     # name: column, its unit

@@ -71,6 +71,7 @@ def record(number: int, *, time: datetime = NOW, model: str = "gpt-4o-mini", **l
     known, priced = number % 5 != 3, number % 4 != 1
     low = Figures(*(value and value * size for value in FIGURES))
     high = Figures(*(value and value * size * 2.5 for value in FIGURES))
+    central = Figures(*(value and value * size * 1.3 for value in FIGURES)) if number % 2 else None
     return Record(
         id=f"r{number}",
         inference=Inference(
@@ -93,6 +94,7 @@ def record(number: int, *, time: datetime = NOW, model: str = "gpt-4o-mini", **l
             zone="USA",
             warnings=(Notice("arch-not-released", "x"),) if number % 2 else (),
             errors=() if known else (Notice("model-not-registered", "x"),),
+            central=central if known else None,
         ),
         labels=labels,
         cost_usd=0.01 * (1 + number % 3) if priced else None,
@@ -185,9 +187,8 @@ def summed(items: list[dict[str, Any]]) -> dict[str, float | int | None]:
         "cost_usd": known("cost_usd"),
     }
     for criterion in CRITERIA:
-        low, high = known(f"{criterion.suffix}_min"), known(f"{criterion.suffix}_max")
-        central = None if low is None or high is None else (low + high) / 2
-        sums |= {f"{criterion.suffix}_min": low, f"{criterion.suffix}_max": high, f"{criterion.suffix}_central": central}
+        sums |= {f"{criterion.suffix}_{end}": known(f"{criterion.suffix}_{end}") for end in ("min", "central", "max")}
+        sums[f"{criterion.key}_known"] = sum(item[f"{criterion.suffix}_min"] is not None for item in items)
     return sums
 
 
@@ -253,7 +254,7 @@ def test_the_forecast_goes_on_as_in_the_days_before(invoke: Invoke, full_log: Pa
     whole = [item for item in items if "2026-03-05" <= item["time"] < "2026-03-10"]
     assert (forecast["month"], forecast["days_seen"], forecast["days_left"]) == ("2026-03", 5, pytest.approx(21.5))
     assert same(forecast["so_far"], summed(items))
-    for name in ("energy_kwh_min", "energy_kwh_max", "cost_usd"):
+    for name in ("energy_kwh_min", "energy_kwh_central", "energy_kwh_max", "cost_usd"):
         so_far, seen = summed(items)[name], summed(whole)[name]
         assert so_far is not None
         assert seen is not None
@@ -264,7 +265,9 @@ def test_csv_has_a_row_for_each_group_and_no_total(invoke: Invoke, full_log: Pat
     result = invoke("report", "--by", "label:user", "--format", "csv", "--top", 1)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     expected = grouped(full_log, "label:user")
-    assert [row["label:user"] for row in rows] == sorted(expected, key=lambda key: -(expected[key]["energy_kwh_min"] or 0))
+    assert [row["label:user"] for row in rows] == sorted(
+        expected, key=lambda key: -(expected[key]["energy_kwh_central"] or 0)
+    )
     for row in rows:
         sums = expected[row.pop("label:user")]
         assert same({name: float(value) if value else None for name, value in row.items()}, sums)
@@ -278,12 +281,14 @@ def test_the_table_shows_every_group_with_its_range(invoke: Invoke, full_log: Pa
         assert f"{sums['requests']:,}" in shown
         assert key in flat or key[:12] in flat  # a long name goes on in the second line
     total = summed(list(read_records(full_log)))
-    low, high = total["energy_kwh_min"], total["energy_kwh_max"]
+    low, central, high = (total[f"energy_kwh_{end}"] for end in ("min", "central", "max"))
     assert low is not None
+    assert central is not None
     assert high is not None
     (symbol,) = re.search(r"model.*?([kmM]?Wh)", shown, re.DOTALL).groups()  # type: ignore[union-attr]
     factor = {"kWh": 1.0, "Wh": 1e3, "mWh": 1e6}[symbol]
     assert f"{report_table.compact(low * factor)}–{report_table.compact(high * factor)}" in shown
+    assert f" {report_table.compact(central * factor)} " in shown
     assert f"Without an estimate: {total['unestimated']} requests (model-not-registered {total['unestimated']})." in shown
     assert f"Without a price: {total['unpriced']} requests." in shown
     assert f"Tokens unknown: {total['tokens_unknown']} requests." in shown
@@ -488,11 +493,12 @@ def test_the_page_has_the_sums(invoke: Invoke, full_log: Path) -> None:
     titles = [data for data in page.text if re.match(r"2026-03-0\d: .* requests?$", data)]
     assert len(titles) == 5 * 6  # five charts, six days before the tenth
     for day, sums in grouped(full_log, "day").items():
-        low, high = sums["energy_kwh_min"], sums["energy_kwh_max"]
+        low, central, high = (sums[f"energy_kwh_{end}"] for end in ("min", "central", "max"))
         assert low is not None
+        assert central is not None
         assert high is not None
         unit = unit_for("energy", max(day["energy_kwh_max"] or 0 for day in grouped(full_log, "day").values()))
-        assert f"{day}: {unit.span(Range(low, high))} {unit.symbol}, {counted(sums['requests'])}" in page.text
+        assert f"{day}: {unit.span(Range(low, high, central))} {unit.symbol}, {counted(sums['requests'])}" in page.text
 
 
 def counted(number: Any) -> str:
@@ -605,7 +611,7 @@ def test_tail_shows_a_line_for_each_of_the_newest(invoke: Invoke, full_log: Path
         assert f" {item['status']} " in line
         assert line.endswith(" ".join(f"{key}={value}" for key, value in item["labels"].items()))
         if item["energy_kwh_min"] is not None:
-            central = (item["energy_kwh_min"] + item["energy_kwh_max"]) / 2
+            central = item["energy_kwh_central"]
             assert unit_for("energy", central).text(central) in line
     assert invoke("tail", "-n", 0).stdout == ""
 
@@ -649,11 +655,12 @@ def test_top_has_the_sums_of_today(invoke: Invoke, full_log: Path) -> None:
     assert result.exit_code == 0, result.output
     assert fits(result.stdout)
     today = summed(list(read_records(full_log, since=NOW.replace(hour=0))))
-    low, high = today["energy_kwh_min"], today["energy_kwh_max"]
+    low, central, high = (today[f"energy_kwh_{end}"] for end in ("min", "central", "max"))
     assert low is not None
+    assert central is not None
     assert high is not None
-    unit = unit_for("energy", (low + high) / 2)
-    assert f"energy  {unit.span(Range(low, high))} {unit.symbol}" in result.stdout
+    unit = unit_for("energy", central)
+    assert f"energy  {unit.span(Range(low, high, central))} {unit.symbol}" in result.stdout
     assert "today, 2026-03-10 12:00:00 UTC" in result.stdout
     for feature in ("search", "chat"):
         assert re.search(rf"^{feature} +25 ", result.stdout, re.MULTILINE)

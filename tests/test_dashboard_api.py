@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from made_logs import START, assert_sums, figures_in, made, number_in, same, time_of, write
+from made_logs import START, assert_sums, figures_in, made, number_in, same, time_of, without_central, write
 from starlette.testclient import TestClient
 
 import ecoimpact
@@ -41,7 +41,7 @@ from ecoimpact.types import CRITERIA, Range
 NOW = datetime(2026, 4, 25, 13, 30, tzinfo=UTC)
 MODELS = ("gpt-4o-mini", "gpt-4.1", "claude-sonnet-4-5-20250929")
 HOSTILE = "=cmd|'<img src=x onerror=alert(1)>'\u202e\x1b[31m"
-FIGURES = tuple(f"{c.suffix}_{end}" for c in CRITERIA for end in ("min", "max"))
+FIGURES = tuple(f"{c.suffix}_{end}" for c in CRITERIA for end in ("min", "central", "max"))
 
 
 def varied(number: int) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def varied(number: int) -> dict[str, Any]:
     }
     record = made(number * 5, **changes)
     if number % 7 == 0:
-        unknown = [name for name in record if name.endswith(("_min", "_max"))]
+        unknown = [name for name in record if name.endswith(("_min", "_central", "_max"))]
         record |= dict.fromkeys([*unknown, "cost_usd", "output_tokens", "latency_s"])
         record |= {"status": "error", "errors": ["model-not-registered"]}
     if number % 3 == 0:
@@ -118,8 +118,7 @@ def as_totals(flat: dict[str, Any]) -> Totals:
     for c in CRITERIA:
         low, central, high = (flat[f"{c.suffix}_{end}"] for end in ("min", "central", "max"))
         assert (low is None) == (central is None) == (high is None)
-        ranges[c.key] = None if low is None else Range(low, high)
-        assert low is None or same(central, (low + high) / 2)
+        ranges[c.key] = None if low is None else Range(low, high, central)
     return Totals(**{name: flat[name] for name in (*TOLD_COUNTS, "mean_latency_s", "cost_usd")}, **ranges)
 
 
@@ -127,8 +126,9 @@ def assert_figures(flat: dict[str, Any], records: list[dict[str, Any]]) -> None:
     assert_sums(as_totals(flat), records)
     tokens = sum(number_in(record, "output_tokens") or 0 for record in records)
     gwp = [ends for record in records if (ends := figures_in(record, "gwp_kgco2eq")) is not None]
-    expected = math.fsum(low for low, _ in gwp) * 1e3 / (tokens / 1000) if gwp and tokens else None
-    assert same(flat["gwp_gco2eq_per_1000_output_tokens_min"], expected)
+    for place, end in enumerate(("min", "central", "max")):
+        expected = math.fsum(ends[place] for ends in gwp) * 1e3 / (tokens / 1000) if gwp and tokens else None
+        assert same(flat[f"gwp_gco2eq_per_1000_output_tokens_{end}"], expected)
 
 
 KEYS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -199,17 +199,16 @@ def test_the_course_adds_up_to_the_sums(get: Get, metric: str) -> None:
             assert series["requests"][place] == len(records)
             if metric in field:
                 ends = [e for record in records if (e := figures_in(record, field[metric])) is not None]
-                low, high = (math.fsum(column) for column in zip(*ends, strict=True)) if ends else (0.0, 0.0)
+                expected = [math.fsum(column) for column in zip(*ends, strict=True)] if ends else [0.0] * 3
             else:
                 name = {"cost": "cost_usd"}.get(metric, metric)
-                low = high = math.fsum(1 if name == "requests" else number_in(r, name) or 0 for r in records)
+                expected = [math.fsum(1 if name == "requests" else number_in(r, name) or 0 for r in records)] * 3
             found = series["total"][place]
             if found is None:  # there were requests, and nothing is known of them
                 assert records
-                assert low == high == 0
+                assert expected == [0.0] * 3
                 continue
-            assert same(found[0], low)
-            assert same(found[2], high)
+            assert all(map(same, found, expected))
             parts = [part["values"][place] for part in series["parts"]]
             parts.append(series["others"][place] if series["others"] else 0.0)
             assert math.isclose(math.fsum(parts), found[1], rel_tol=1e-9, abs_tol=1e-15)
@@ -361,8 +360,8 @@ def test_budgets_stand_where_the_records_put_them(get: Get) -> None:
 
     row = rows["search", None]
     mine = [record for record in RECORDS if record["labels"].get("feature") == "search"]
-    high = [ends[1] * 1e3 for record in mine if (ends := figures_in(record, "gwp_kgco2eq")) is not None]
-    in_2026 = [ends[1] * 1e3 for r in mine if r["time"] >= "2026" and (ends := figures_in(r, "gwp_kgco2eq")) is not None]
+    high = [ends[2] * 1e3 for record in mine if (ends := figures_in(record, "gwp_kgco2eq")) is not None]
+    in_2026 = [ends[2] * 1e3 for r in mine if r["time"] >= "2026" and (ends := figures_in(r, "gwp_kgco2eq")) is not None]
     assert len(high) == len(in_2026)
     assert same(row["used_max"], math.fsum(in_2026))
     assert same(row["share"], math.fsum(in_2026) / 1e6)
@@ -371,10 +370,12 @@ def test_budgets_stand_where_the_records_put_them(get: Get) -> None:
     for user in ("u0", "u1", "u2", "u3", "u4"):
         own = [record for record in april if record["labels"].get("user") == user]
         energies = [found for record in own if (found := figures_in(record, "energy_kwh")) is not None]
-        assert same(rows["users", user]["used_min"], math.fsum(low for low, _ in energies) * 1e3)
+        for place, name in enumerate(("used_min", "used", "used_max")):
+            assert same(rows["users", user][name], math.fsum(ends[place] for ends in energies) * 1e3)
     assert rows["ever", None]["expected"] is None
     water = [found for record in RECORDS if (found := figures_in(record, "wcf_l")) is not None]
-    assert same(rows["ever", None]["used_min"], math.fsum(low for low, _ in water))
+    assert same(rows["ever", None]["used_min"], math.fsum(low for low, _, _ in water))
+    assert same(rows["ever", None]["used"], math.fsum(central for _, central, _ in water))
 
 
 # --- estimated again ----------------------------------------------------------------------------------------------------
@@ -394,6 +395,11 @@ def test_methodologies_make_of_the_requests_what_the_engine_makes_of_each(tmp_pa
     live.stop()
     assert {row["methodology"] for row in found} >= {"ecologits-2025-09", "scope3", "sci"}
     for row in found:
+        assert row["energy_kwh_min"] <= row["energy_kwh_central"] <= row["energy_kwh_max"]
+        if row["methodology"] == "measured-2026":
+            assert row["energy_kwh_central"] < 0.9 * (row["energy_kwh_min"] + row["energy_kwh_max"]) / 2, (
+                "its own best value"
+            )
         if row["methodology"] not in ("ecologits-2025-09", "ecologits-0.11"):
             continue
         each = [
@@ -443,15 +449,24 @@ def test_one_request_is_explained_step_by_step(tmp_path: Path) -> None:
     figures: dict[str, Any] = {}
     for c in CRITERIA:
         figure = getattr(impacts, c.key)
-        figures |= {f"{c.suffix}_min": figure.min, f"{c.suffix}_max": figure.max}
+        figures |= {f"{c.suffix}_{end}": getattr(figure, end) for end in ("min", "central", "max")}
     mine = made(0, id="mine", output_tokens=400, latency_s=3.5, zone=impacts.zone, **figures)
-    write(tmp_path, "a", [mine, made(1, id="odd", methodology="gone[x=1]", model=7, request_model=None, latency_s="x")])
+    older = without_central(mine) | {"id": "older"}
+    other = mine | {"id": "other", "energy_kwh_central": impacts.energy.min}
+    write(
+        tmp_path,
+        "a",
+        [mine, older, other, made(1, id="odd", methodology="gone[x=1]", model=7, request_model=None, latency_s="x")],
+    )
     live = Live(tmp_path)
     live.refresh()
     client = client_of(live)
     found = client.get("/api/request", params={"id": "mine"}).json()
     assert found["is_as_recorded"] is True
-    assert found["figures"]["energy_kwh"] == {"min": impacts.energy.min, "max": impacts.energy.max}
+    energy = {"min": impacts.energy.min, "central": impacts.energy.central, "max": impacts.energy.max}
+    assert found["figures"]["energy_kwh"] == energy
+    assert client.get("/api/request", params={"id": "older"}).json()["is_as_recorded"] is True
+    assert client.get("/api/request", params={"id": "other"}).json()["is_as_recorded"] is False
     steps = list(impacts.explain())
     assert [(s["symbol"], s["low"], s["high"]) for s in found["steps"]] == [(s.symbol, s.low, s.high) for s in steps]
     odd = client.get("/api/request", params={"id": "odd"}).json()

@@ -47,8 +47,9 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 def record(number: int) -> dict[str, Any]:
     model = MODELS[number % 4]
     moment = NOW.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1 + 11 * number)
-    impacts = ecoimpact.estimate(model, output_tokens=20 + number, latency_s=2.0)
-    figures: dict[str, Any] = {name: None for name in made() if name.endswith(("_min", "_max"))}
+    methodology = ("measured-2026", "ecologits", "ecologits", "sci", "measured-2026")[number % 5]
+    impacts = ecoimpact.estimate(model, output_tokens=20 + number, latency_s=2.0, methodology=methodology)
+    figures: dict[str, Any] = {name: None for name in made() if name.endswith(("_min", "_central", "_max"))}
     for key, name in (
         ("energy", "energy_kwh"),
         ("gwp", "gwp_kgco2eq"),
@@ -58,7 +59,7 @@ def record(number: int) -> dict[str, Any]:
     ):
         figure = getattr(impacts, key)
         if figure is not None:
-            figures |= {f"{name}_min": figure.min * 1e3, f"{name}_max": figure.max * 1e3}
+            figures |= {f"{name}_{end}": getattr(figure, end) * 1e3 for end in ("min", "central", "max")}
     labels = {"team": ("search", "chat", HOSTILE[number % 9])[number % 3]} if number % 5 else {}
     return made(
         number,
@@ -69,6 +70,7 @@ def record(number: int) -> dict[str, Any]:
         output_tokens=20 + number,
         latency_s=2.0,
         zone=impacts.zone,
+        methodology=impacts.methodology,
         cost_usd=None if impacts.energy is None else 0.001 * number,
         errors=[] if impacts.energy is not None else ["model-not-registered"],
         labels=labels,
@@ -161,7 +163,7 @@ def sql(log_dir: Path, statement: str, *bound: object) -> Any:
         return connection.execute(statement, bound).fetchone()
 
 
-FIGURES = [f"{name}_{end}" for name in ("energy_kwh", "gwp_kgco2eq", "wcf_l") for end in ("min", "max")]
+FIGURES = [f"{name}_{end}" for name in ("energy_kwh", "gwp_kgco2eq", "wcf_l") for end in ("min", "central", "max")]
 SUMS = ", ".join(f"sum({name})" for name in ("requests", "cost_usd", *FIGURES))
 ALL = f"SELECT {SUMS} FROM rollup JOIN series ON series.id = series WHERE level = 1 AND label = 0"  # noqa: S608 - constants
 
@@ -170,8 +172,8 @@ def assert_headlines(page: Page, found: tuple[Any, ...]) -> None:
     requests, cost, *ends = found
     assert exact(page, "headline-requests") == requests
     assert same(exact(page, "headline-cost"), cost)
-    for name, low, high in zip(("energy", "gwp", "water"), ends[::2], ends[1::2], strict=True):
-        assert same(exact(page, f"headline-{name}"), (low + high) / 2)
+    for name, low, central, high in zip(("energy", "gwp", "water"), ends[::3], ends[1::3], ends[2::3], strict=True):
+        assert same(exact(page, f"headline-{name}"), central)
         assert same(exact(page, f"headline-{name}-low"), low)
         assert same(exact(page, f"headline-{name}-high"), high)
 
@@ -212,7 +214,7 @@ def test_every_other_number_is_that_of_the_records(browser: Browser, address: Ad
         assert table.locator("caption").count() == 1
         rows = {row.get_attribute("data-key"): row for row in table.get_by_test_id("top-row").all()}
         assert set(rows) == set(MODELS)
-        whole = known("energy_kwh_min") + known("energy_kwh_max")
+        whole = known("energy_kwh_central")
         for model, row in rows.items():
             mine = [record for record in RECORDS if record["model"] == model]
             assert exact(row, "top-requests") == len(mine)
@@ -222,28 +224,31 @@ def test_every_other_number_is_that_of_the_records(browser: Browser, address: Ad
                 assert row.get_by_test_id("top-energy").get_attribute("data-value") is None
                 expect(row.get_by_test_id("top-energy")).to_have_text("–")
                 continue
-            low, high = known("energy_kwh_min", mine), known("energy_kwh_max", mine)
-            assert same(exact(row, "top-energy"), (low + high) / 2)
-            assert same(exact(row, "top-share"), (low + high) / whole)
-            grams = (known("gwp_kgco2eq_min", mine) + known("gwp_kgco2eq_max", mine)) / 2 * 1e3
+            energy = known("energy_kwh_central", mine)
+            assert same(exact(row, "top-energy"), energy)
+            assert same(exact(row, "top-share"), energy / whole)
+            grams = known("gwp_kgco2eq_central", mine) * 1e3
             assert same(exact(row, "top-per-1000"), grams / (known("output_tokens", mine) / 1e3))
             assert same(exact(row, "top-cost"), known("cost_usd", mine))
         unestimated = sum(bool(record["errors"]) for record in RECORDS)
         assert exact(page, "coverage-unestimated") == exact(page, "coverage-unpriced") == unestimated
         assert exact(page, "coverage-estimated") == 150 - unestimated
+        water = sum(record["wcf_l_min"] is not None for record in RECORDS)
+        assert exact(page, "coverage-water") == water < 150 - unestimated, "sci has none"
+        assert page.get_by_test_id("coverage-energy").count() == 0, "known wherever there is an estimate"
         assert exact(page, "error-model-not-registered") == unestimated
         month = [record for record in RECORDS if record["time"][:7] == f"{NOW:%Y-%m}"]
         budget = page.locator('[data-testid=budget][data-key="all"]')
         assert same(exact(budget, "budget-used-0"), known("cost_usd", month) if month else 0.0) or not month
         search = [r for r in month if r["labels"].get("team") == "search" and r["energy_kwh_min"] is not None]
         if search:
-            used = (known("energy_kwh_min", search) + known("energy_kwh_max", search)) / 2 * 1e3
+            used = known("energy_kwh_central", search) * 1e3
             share = page.locator('[data-testid=budget][data-key="teams: search"] [data-testid^=budget-share]')
             assert same(float(share.get_attribute("data-value") or "nan"), used / 50)
         methodologies = page.get_by_test_id("methodology-row")
         assert methodologies.count() == 1 + len([n for n in ecoimpact.methodologies.names() if n != "ecologits"])
         first = methodologies.first
-        assert same(exact(first, "methodology-energy"), whole / 2)
+        assert same(exact(first, "methodology-energy"), whole)
         page.get_by_text("The same as a table").click()
         course = page.get_by_test_id("course-row")
         first_day, last_day = (datetime.fromisoformat(RECORDS[place]["time"]).date() for place in (-1, 0))
@@ -286,6 +291,7 @@ def test_requests_are_listed_and_explained(browser: Browser, address: Address) -
         assert rows.count() == 10
         assert [row.get_attribute("data-key") for row in rows.all()] == [record["id"] for record in RECORDS[:10]]
         assert exact(rows.first, "request-output-tokens") == RECORDS[0]["output_tokens"]
+        assert exact(rows.first, "request-energy") == RECORDS[0]["energy_kwh_central"]
         page.get_by_test_id("more-requests").click()
         expect(rows).to_have_count(100)
         rows.nth(1).get_by_test_id("explain").click()

@@ -63,7 +63,7 @@ def test_units_and_ends() -> None:
     assert found["ecoimpact.requests"] == 1
     assert found["ecoimpact.tokens"] == 526
     assert found["ecoimpact.cost.usd"] == 0.25
-    for end, name in (("min", "low"), ("max", "high")):
+    for end, name in (("min", "low"), ("central", "central"), ("max", "high")):
         for metric, field, factor in (
             (f"ecoimpact.energy.{name}", "energy_kwh", 3_600_000),
             (f"ecoimpact.gwp.{name}", "gwp_kgco2eq", 1000),
@@ -97,6 +97,7 @@ def test_a_value_that_no_counter_can_take_adds_nothing(poison: float) -> None:
     found = values([*Measures().of(made(figures, cost_usd=poison, latency_s=poison))])
     assert all(math.isfinite(value) and value >= 0 for value in found.values())
     assert "ecoimpact.gwp.low" not in found
+    assert "ecoimpact.gwp.central" not in found
     assert "ecoimpact.gwp.high" not in found, "one end alone would be no range"
     assert found["ecoimpact.requests.unpriced"] == 1
     assert found["ecoimpact.energy.low"] > 0

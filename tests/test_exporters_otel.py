@@ -131,7 +131,7 @@ def test_what_is_collected_equals_the_log(
     assert total(found["ecoimpact.requests"], **{"label.feature": "search"}) == 3
     for ends in metrics.FIGURES:
         field = next(c.suffix for c in ecoimpact.types.CRITERIA if c.key == ends.key)
-        for metric, end in ((ends.low, "min"), (ends.high, "max")):
+        for metric, end in ((ends.low, "min"), (ends.central, "central"), (ends.high, "max")):
             expected = logged(f"{field}_{end}", ends.factor)
             assert expected > 0
             assert total(found[metric.name]) == pytest.approx(expected, rel=1e-9)
@@ -214,7 +214,7 @@ def test_the_global_provider_serves_where_none_is_given(tmp_path: Path) -> None:
     (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
     print(scope.scope.name, scope.scope.version == ecoimpact.__version__, len(scope.metrics))
     """
-    assert run(program, tmp_path).split() == ["ecoimpact", "True", "15"]
+    assert run(program, tmp_path).split() == ["ecoimpact", "True", "20"]
 
 
 # --- spans --------------------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_the_span_that_a_call_is_made_in_gets_its_figures(
         **{
             f"ecoimpact.{criterion.suffix}_{end}": figures[f"{criterion.suffix}_{end}"]
             for criterion in ecoimpact.types.CRITERIA
-            for end in ("min", "max")
+            for end in ("min", "central", "max")
         },
         "ecoimpact.estimated": True,
         "ecoimpact.methodology": "ecologits-2025-09",

@@ -180,6 +180,7 @@ _RECORDS = st.builds(
             model=model,
             labels=labels,
             energy_kwh_min=amount,
+            energy_kwh_central=amount * 1.02,
             energy_kwh_max=amount * 1.1,
             warnings=warnings,
         )

@@ -16,7 +16,7 @@ from made_logs import made, same, write
 from ecoimpact.notebook import METRICS, ReportTable, report
 
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202e"
-UNKNOWN = dict.fromkeys([*(name for name in made() if name.endswith(("_min", "_max"))), "cost_usd"])
+UNKNOWN = dict.fromkeys([*(name for name in made() if name.endswith(("_min", "_central", "_max"))), "cost_usd"])
 RECORDS = [
     made(number, model=("gpt-4o-mini", "gpt-4.1")[number % 2], labels={"team": ("search", "chat")[number % 3 == 0]})
     for number in range(60)
@@ -42,12 +42,13 @@ def summed(name: str, **wanted: str) -> float:
 def test_rows_are_the_sums_of_the_records(table: ReportTable) -> None:
     assert [row["model"] for row in table] == ["gpt-4.1", "gpt-4o-mini", HOSTILE]
     for row in table[:2]:
-        for name in ("energy_kwh_min", "energy_kwh_max", "wcf_l_min", "cost_usd", "output_tokens"):
+        for name in ("energy_kwh_min", "energy_kwh_central", "energy_kwh_max", "wcf_l_min", "cost_usd", "output_tokens"):
             assert same(row[name], summed(name, model=row["model"])), name
     assert table.total["requests"] == len(RECORDS)
     assert same(table.total["gwp_kgco2eq_max"], summed("gwp_kgco2eq_max"))
     assert table[2]["energy_kwh_central"] is table[2]["cost_usd"] is None
     assert table[2]["unestimated"] == 1
+    assert [row["wcf_known"] for row in table] == [30, 30, 0]
 
 
 def test_dimensions_filters_and_periods_are_those_of_reports(log_dir: Path) -> None:

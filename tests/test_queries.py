@@ -40,7 +40,7 @@ def varied(number: int) -> dict[str, Any]:
     changes |= {"provider": ("openai", "anthropic")[number % 2], "endpoint": ("responses", "messages")[number % 5 == 0]}
     record = made(number * 5, **changes)
     if number % 7 == 0:
-        unknown = [name for name in record if name.endswith(("_min", "_max"))]
+        unknown = [name for name in record if name.endswith(("_min", "_central", "_max"))]
         record |= dict.fromkeys([*unknown, "cost_usd", "output_tokens", "latency_s"])
         record |= {"status": "error", "errors": ["unknown-model"], "data_version": "2026-10-01"}
     if number % 3 == 0:
@@ -208,7 +208,7 @@ def test_groups_stand_in_the_order_of_time_or_of_energy(index: Index) -> None:
 
 def test_missing_figures_are_none_and_never_zero(tmp_path: Path) -> None:
     nothing = dict.fromkeys(
-        ["output_tokens", "latency_s", "cost_usd", *(n for n in made() if n.endswith(("_min", "_max")))]
+        ["output_tokens", "latency_s", "cost_usd", *(n for n in made() if n.endswith(("_min", "_central", "_max")))]
     )
     free = {"cost_usd": 0.0, "energy_kwh_min": 0.0, "energy_kwh_max": 0.0, "latency_s": 0.0}
     write(tmp_path, "a", [made(0, **nothing, model="silent"), made(1, **nothing | free, model="free")])

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from ecoimpact.records.compact_rows import Unreadable, read_rows, said_unreadable
+from ecoimpact.records.listing import listed
 from ecoimpact.records.reader import MAX_LINE_BYTES, parse, segments
+from ecoimpact.records.segments import to_json
 
 BLOCK_BYTES = 2**16
 
@@ -22,7 +25,7 @@ SLACK = 100
 
 
 class Line(NamedTuple):
-    """A line of the log, and the record in it."""
+    """A line of the log, and the record in it; ``raw`` is empty for one that is in a Parquet file."""
 
     raw: bytes
     record: dict[str, Any]
@@ -73,7 +76,24 @@ class LogTail:
             found += heapq.nlargest(number, lines, key=lambda line: line.order)
             if len(found) >= number:  # earlier folders were written on earlier days
                 break
+        if len(found) < number:
+            found += self._compacted(number)
         return sorted(found, key=lambda line: line.order)[-number:] if number else []
+
+    def _compacted(self, number: int) -> list[Line]:
+        """The newest of those records that are in Parquet files, which is where the oldest are."""
+        found: list[Line] = []
+        for file in sorted(listed(self._log_dir).files.values(), key=lambda file: file.last, reverse=True):
+            if len(found) == number and file.last < found[0].order[0]:
+                break
+            try:
+                for records in read_rows(self._log_dir, file):
+                    lines = (Line(b"", record, (file.path, row)) for row, record in enumerate(records))
+                    wanted = (line for line in lines if line.matches(self._label))
+                    found = sorted([*found, *wanted], key=lambda line: line.order)[-number:]
+            except Unreadable as error:
+                said_unreadable(error, file.records)
+        return found
 
     def appended(self) -> list[Line]:
         """What has come in since the last call, in the order in which the requests began; all of it at the first call."""
@@ -161,5 +181,7 @@ def lines_from_the_end(file: IO[bytes], end: int) -> Iterator[bytes]:
 
 def plain(line: Line) -> str:
     """A line of the log as it is, in ASCII: what a stranger wrote into it must not reach a terminal."""
+    if not line.raw:
+        return to_json(line.record)
     text = line.raw.decode("utf-8", "replace").rstrip("\n")
     return text if text.isascii() and text.isprintable() else json.dumps(line.record)

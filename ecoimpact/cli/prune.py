@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -44,15 +46,23 @@ def command(
     removals = _removals(log, older_than, label or [])
     if not (dry_run or yes or sys.stdin.isatty()):
         raise wrong("there is no terminal to ask at: --yes removes, --dry-run only counts", "prune")
-    with failures_said():
+    with failures_said(), _pyarrow_wanted():
         if dry_run or not yes:
             would = _sum([removal(dry_run=True) for removal in removals])
             most = "at most " if len(removals) > 1 else ""  # a record with both labels was counted twice
             print(most + _said(would, "would go" if dry_run else "will go"))
-            if dry_run or not would.records + would.segments:
+            if dry_run or not would.records + would.segments + would.files:
                 return
             typer.confirm("Remove them for good?", abort=True, err=True)
         print(_said(_sum([removal(dry_run=False) for removal in removals]), "removed"))
+
+
+@contextmanager
+def _pyarrow_wanted() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise wrong(str(error), "prune") from None
 
 
 def _removals(log: Path, older_than: int | None, labels: list[str]) -> list[Removal]:
@@ -91,18 +101,26 @@ def _spellings(key: str, value: str) -> set[str]:
 
 
 def _sum(parts: list[Pruned]) -> Pruned:
-    return Pruned(*(sum(values) for values in zip(*((p.records, p.segments, p.bytes) for p in parts), strict=True)))
+    return Pruned(
+        *(sum(values) for values in zip(*((p.records, p.segments, p.bytes, p.files) for p in parts), strict=True))
+    )
 
 
 def _said(pruned: Pruned, what: str) -> str:
-    files = f" in {counted(pruned.segments, 'whole segment')}" if pruned.segments else ""
-    return f"{counted(pruned.records, 'record')}{files}, {_size(pruned.bytes)}, {what}"
+    places = [f"in {counted(pruned.segments, 'whole segment')}"] if pruned.segments else []
+    places += [f"from {counted(pruned.files, 'Parquet file')}"] if pruned.files else []
+    return f"{' '.join([counted(pruned.records, 'record'), *places])}, {size(pruned.bytes)}, {what}"
 
 
-def _size(number: int) -> str:
-    size = float(number)
+def size(number: int) -> str:
+    """A number of bytes.
+
+    >>> size(999), size(12_345_678)
+    ('999 bytes', '12.3 MB')
+    """
+    scaled = float(number)
     for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+        if scaled < 1000:
+            return f"{scaled:.0f} {unit}" if unit == "bytes" else f"{scaled:.1f} {unit}"
+        scaled /= 1000
+    return f"{scaled:.1f} GB"

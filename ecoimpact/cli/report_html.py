@@ -16,7 +16,7 @@ from ecoimpact.cli.printable import counted, safe
 from ecoimpact.cli.quantities import unit_for
 from ecoimpact.cli.report_data import Summary
 from ecoimpact.cli.report_rows import rows
-from ecoimpact.cli.report_table import CRITERIA, compact, heading
+from ecoimpact.cli.report_table import CRITERIA, compact, heading, partly_known
 from ecoimpact.cli.report_timeline import Series, tabs
 from ecoimpact.records.queries import Totals
 from ecoimpact.types import Range
@@ -132,6 +132,7 @@ def _coverage(summary: Summary) -> str:
     report, total = summary.report, summary.report.total
     shares = {
         "with an estimate": total.requests - total.unestimated,
+        **{f"with an estimate of {name}": known for name, known, _ in partly_known(total)},
         "with a price": total.requests - total.unpriced,
         "with counted tokens": max(0, total.requests - total.tokens_estimated - total.tokens_unknown),
         "that succeeded": total.requests - total.not_ok,
@@ -169,7 +170,7 @@ def _footer(summary: Summary) -> Iterator[str]:
     if report.editions:
         yield f"<p>Figures by {'; '.join(map(safe, report.editions))}.</p>"
     yield (
-        "<p>Ranges run from the sum of all low ends to the sum of all high ends. "
+        "<p>Figures are sums of central values; ranges run from the sum of all low ends to the sum of all high ends. "
         "What is unknown is counted, never taken as zero.</p>"
     )
     if forecast is not None:

@@ -193,6 +193,8 @@ def coverage(summary: Summary) -> Iterator[str]:
     if total.unestimated:
         codes = ", ".join(f"{printable(code)} {number:,}" for code, number in report.error_codes.items())
         yield f"Without an estimate: {counted(total.unestimated, 'request')}{f' ({codes})' if codes else ''}."
+    for name, known, estimated in partly_known(total):
+        yield f"{name.capitalize()} is known of {known:,} of {counted(estimated, 'request')} with an estimate."
     if total.unpriced:
         yield f"Without a price: {counted(total.unpriced, 'request')}."
     if total.tokens_unknown:
@@ -205,6 +207,16 @@ def coverage(summary: Summary) -> Iterator[str]:
         yield f"Not legible in the log: {counted(report.skipped_lines, 'line')}."
     if report.editions:
         yield f"Figures by {'; '.join(map(printable, report.editions))}."
+
+
+def partly_known(total: Totals) -> Iterator[tuple[str, int, int]]:
+    """What is summed over fewer requests than have an estimate, as not every methodology counts everything: its name, of
+    how many it is known, and how many have an estimate."""
+    estimated = total.requests - total.unestimated
+    for key, name in CRITERIA.items():
+        known = getattr(total, f"{key}_known")
+        if known < estimated:
+            yield name, known, estimated
 
 
 def forecast(summary: Summary) -> Iterator[str]:

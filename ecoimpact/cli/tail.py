@@ -17,8 +17,8 @@ from ecoimpact.cli.log_tail import Line, LogTail, plain
 from ecoimpact.cli.money import CENT
 from ecoimpact.cli.printable import printable, shortened
 from ecoimpact.cli.quantities import unit_for
+from ecoimpact.records.folding import figure_in
 from ecoimpact.records.reader import moment_of
-from ecoimpact.types import Range
 
 POLL_S = 0.5
 
@@ -116,8 +116,5 @@ def _number(record: dict[str, Any], name: str) -> float | None:
 
 
 def _amount(record: dict[str, Any], criterion: str, name: str) -> str:
-    low, high = _number(record, f"{name}_min"), _number(record, f"{name}_max")
-    if low is None or high is None or not low <= high:
-        return "-"
-    central = Range(low, high).central
-    return unit_for(criterion, central).text(central)
+    value = figure_in(record, name)
+    return "-" if value is None else unit_for(criterion, value.central).text(value.central)

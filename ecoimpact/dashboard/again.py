@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from ecoimpact import engine, methodologies
 from ecoimpact.dashboard.plain import ends
+from ecoimpact.records.folding import figure_in
 from ecoimpact.records.queries import Combination, Totals
 from ecoimpact.types import CRITERIA, Impacts, Methodology, Range, Usage
 
@@ -100,8 +101,7 @@ def largest_models(combinations: Iterable[Combination]) -> list[str]:
 
 
 def _sum(work: Iterable[Work], impacts_of: Callable[[Work], Impacts]) -> dict[str, Any]:
-    low: dict[str, list[float]] = {criterion.key: [] for criterion in CRITERIA}
-    high: dict[str, list[float]] = {criterion.key: [] for criterion in CRITERIA}
+    parts: dict[str, list[Range]] = {criterion.key: [] for criterion in CRITERIA}
     requests = estimated = 0
     for each in work:
         requests += each.requests
@@ -111,12 +111,10 @@ def _sum(work: Iterable[Work], impacts_of: Callable[[Work], Impacts]) -> dict[st
         for criterion in CRITERIA:
             figure = getattr(impacts, criterion.key)
             if figure is not None:
-                low[criterion.key].append(figure.min * each.requests)
-                high[criterion.key].append(figure.max * each.requests)
+                parts[criterion.key].append(figure.value * each.requests)
     found: dict[str, Any] = {"requests": requests, "estimated": estimated}
     for criterion in CRITERIA:
-        parts = low[criterion.key]
-        found |= ends(criterion.suffix, Range(math.fsum(parts), math.fsum(high[criterion.key])) if parts else None)
+        found |= ends(criterion.suffix, sum(parts[criterion.key], Range(0.0, 0.0)) if parts[criterion.key] else None)
     return found
 
 
@@ -193,7 +191,8 @@ def explained(record: Mapping[str, Any]) -> dict[str, Any]:
             for s in (impacts.explain() if impacts.energy is not None else ())
         ],
         "figures": {
-            name: None if figure is None else {"min": figure.min, "max": figure.max} for name, figure in again.items()
+            name: None if figure is None else {end: getattr(figure, end) for end in ("min", "central", "max")}
+            for name, figure in again.items()
         },
         "is_as_recorded": all(_same(figure, record, name) for name, figure in again.items()),
         "notices": [str(notice) for notice in (*impacts.errors, *impacts.warnings)],
@@ -201,13 +200,12 @@ def explained(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same(figure: Any, record: Mapping[str, Any], name: str) -> bool:
-    for end in ("min", "max"):
-        value = record.get(f"{name}_{end}")
-        if figure is None or value is None or type(value) not in (int, float):
-            return figure is None and value is None
-        if not math.isclose(getattr(figure, end), value, rel_tol=1e-9):
-            return False
-    return True
+    recorded = figure_in(record, name)
+    if figure is None or recorded is None:
+        return figure is recorded is None
+    # Older records have no central value: then there is nothing to compare.
+    compared = ("min", "central", "max") if record.get(f"{name}_central") is not None else ("min", "max")
+    return all(math.isclose(getattr(figure, end), getattr(recorded, end), rel_tol=1e-9) for end in compared)
 
 
 def _text(value: Any) -> str | None:

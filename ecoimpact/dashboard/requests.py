@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from ecoimpact.dashboard.asked import Refused
+from ecoimpact.dashboard.plain import ends
 from ecoimpact.records import queries
+from ecoimpact.records.folding import figure_in
 from ecoimpact.records.index import Index
 from ecoimpact.records.names import MAX_TEXT_CHARS, NONE, clean_text
 from ecoimpact.records.queries import Where
@@ -79,7 +81,7 @@ def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the list shows, of the type that it should be."""
     texts = {name: _text(record.get(name)) for name in _SHOWN}
     numbers = {name: _number(record.get(name)) for name in _NUMBERS}
-    figures = {f"{c.suffix}_{end}": _number(record.get(f"{c.suffix}_{end}")) for c in CRITERIA for end in ("min", "max")}
+    figures = {name: value for c in CRITERIA for name, value in ends(c.suffix, figure_in(record, c.suffix)).items()}
     labels = record.get("labels")
     own = {str(k): v for k, v in labels.items() if isinstance(v, str)} if isinstance(labels, dict) else {}
     codes = {name: [c for c in _list(record.get(name)) if isinstance(c, str)] for name in ("errors", "warnings")}

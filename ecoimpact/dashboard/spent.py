@@ -69,11 +69,12 @@ def _expected(index: Index, each: Spending, now: datetime, end: datetime) -> Ran
         return None
     so_far = daily[0] if daily[0] is not None else Range(0.0, 0.0)
     days = (end - now) / timedelta(days=1) / month.days_left
-    low, high = (
+    low, central, high = (
         getattr(each.used, side) + max(0.0, getattr(daily[1], side) - getattr(so_far, side)) * days
-        for side in ("min", "max")
+        for side in ("min", "central", "max")
     )
-    return Range(low, max(low, high))
+    high = max(low, high)
+    return Range(low, high, min(max(low, central), high))
 
 
 def _amount(totals: queries.Totals, budget: Budget) -> Range | None:

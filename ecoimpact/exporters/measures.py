@@ -86,11 +86,9 @@ class Measures:
         if assessment.low is None:
             reason = assessment.errors[0].code if assessment.errors else UNKNOWN
             yield Measurement(UNESTIMATED, 1, (*request, self._bounded("reason", reason)))
-        for key, factor, low, high in FIGURES:
-            known = total(assessment, key)
-            if known is not None:
-                yield Measurement(low, known[0] * factor, request)
-                yield Measurement(high, known[1] * factor, request)
+        for key, factor, *metrics in FIGURES:
+            for metric, value in zip(metrics, total(assessment, key) or (), strict=False):
+                yield Measurement(metric, value * factor, request)
         if _is_known(record.cost_usd):
             yield Measurement(COST, record.cost_usd, request)
         else:
@@ -151,12 +149,13 @@ class Measures:
         return True
 
 
-def total(assessment: Assessment, key: str) -> tuple[float, float] | None:
-    """Both ends of a figure in the record's unit, where they are known."""
-    if assessment.low is None or assessment.high is None:
+def total(assessment: Assessment, key: str) -> tuple[float, float, float] | None:
+    """Low end, central value and high end of a figure in the record's unit, where they are known."""
+    found = assessment.total(key)
+    if found is None:
         return None
-    low, high = assessment.low.total(key), assessment.high.total(key)
-    return (low, high) if _is_known(low) and _is_known(high) else None
+    low, central, high = found
+    return found if low >= 0 and central >= 0 and high >= 0 and low + central + high < math.inf else None
 
 
 def prometheus_label(name: str) -> str:

@@ -1,6 +1,7 @@
 """The live metrics by name, unit and attributes: those of our own, and those of OpenTelemetry's conventions.
 
-Rule that holds in this file: a metric may be summed over all of its attributes, so low and high ends are metrics apart.
+Rule that holds in this file: a metric may be summed over all of its attributes, so the central value and both ends are
+metrics apart.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Ends(NamedTuple):
     key: str
     factor: float
     low: Metric
+    central: Metric
     high: Metric
 
 
@@ -78,11 +80,12 @@ def _ends(key: str, factor: float, unit: str, suffix: str, what: str) -> Ends:
     # An annotated unit is no unit to Prometheus: it stands in the name.
     named = f".{suffix}" if unit.startswith("{") else ""
 
-    def end(name: str) -> Metric:
+    def metric(name: str, which: str) -> Metric:
         prometheus = f"ecoimpact_{key}_{name}_{suffix}"
-        return Metric(f"ecoimpact.{key}.{name}{named}", unit, prometheus, f"{what}, estimated, {name} end.", BY_REQUEST)
+        return Metric(f"ecoimpact.{key}.{name}{named}", unit, prometheus, f"{what}, estimated, {which}.", BY_REQUEST)
 
-    return Ends(key, factor, end("low"), end("high"))
+    low, central, high = metric("low", "low end"), metric("central", "central value"), metric("high", "high end")
+    return Ends(key, factor, low, central, high)
 
 
 FIGURES: Final = (
@@ -114,7 +117,7 @@ DURATION: Final = Metric(
 
 OURS: Final = (
     *(REQUESTS, UNESTIMATED, UNPRICED, TOKENS, COST, DROPPED),
-    *(metric for ends in FIGURES for metric in (ends.low, ends.high)),
+    *(metric for ends in FIGURES for metric in (ends.low, ends.central, ends.high)),
 )
 GEN_AI: Final = (TOKEN_USAGE, DURATION)
 

@@ -127,19 +127,24 @@ def _can_be_entered(span: Any, patience_s: float) -> bool:
     return True
 
 
+_FIGURES: Final = tuple(
+    (c.key, tuple(f"ecoimpact.{c.suffix}_{end}" for end in ("min", "central", "max"))) for c in CRITERIA
+)
+
+
 def _added(before: Mapping[str, Any], inference: Inference, assessment: Assessment) -> dict[str, Any]:
     """The attributes of a span after one more call."""
-    counts = {"input_tokens": inference.usage.input_tokens, "output_tokens": inference.usage.output_tokens}
-    additions: dict[str, float] = {"requests": 1, **{name: count for name, count in counts.items() if count is not None}}
-    for criterion in CRITERIA:
-        known = total(assessment, criterion.key)
-        if known is not None:
-            additions[f"{criterion.suffix}_min"], additions[f"{criterion.suffix}_max"] = known
-    attributes: dict[str, Any] = {}
-    for name, value in additions.items():
-        attributes[f"ecoimpact.{name}"] = so_far = before.get(f"ecoimpact.{name}", 0) + value
-        if name in counts:  # the convention's names, which other instrumentations set as well
-            attributes[f"gen_ai.usage.{name}"] = so_far
+    so_far = before.get
+    attributes: dict[str, Any] = {"ecoimpact.requests": so_far("ecoimpact.requests", 0) + 1}
+    usage = inference.usage
+    for name, count in (("input_tokens", usage.input_tokens), ("output_tokens", usage.output_tokens)):
+        if count is not None:
+            # The convention's names are set by other instrumentations as well.
+            sum_ = so_far(f"ecoimpact.{name}", 0) + count
+            attributes[f"ecoimpact.{name}"] = attributes[f"gen_ai.usage.{name}"] = sum_
+    for key, names in _FIGURES:
+        for name, value in zip(names, total(assessment, key) or (), strict=False):
+            attributes[name] = so_far(name, 0) + value
     if assessment.errors:
         codes = (*before.get("ecoimpact.errors", ()), *(error.code for error in assessment.errors))
         attributes["ecoimpact.errors"] = tuple(dict.fromkeys(codes))

@@ -121,7 +121,7 @@ def _parquet(records: Iterable[dict[str, Any]], out: IO[bytes], exported: Export
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         group: list[Any] = []
         for batch in _batches(records, exported):
-            arrays = [pa.array(_arrow_values(field, batch, exported), schema.field(field.name).type) for field in FIELDS]
+            arrays = [pa.array(arrow_values(field, batch, exported), schema.field(field.name).type) for field in FIELDS]
             group.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
             if len(group) == ROW_GROUP:
                 writer.write_table(pa.Table.from_batches(group), row_group_size=BATCH * ROW_GROUP)
@@ -130,7 +130,8 @@ def _parquet(records: Iterable[dict[str, Any]], out: IO[bytes], exported: Export
             writer.write_table(pa.Table.from_batches(group), row_group_size=BATCH * ROW_GROUP)
 
 
-def _arrow_values(field: Field, batch: list[dict[str, Any]], exported: Exported) -> list[Any]:
+def arrow_values(field: Field, batch: list[dict[str, Any]], exported: Exported) -> list[Any]:
+    """One column as Arrow takes it: ``None`` for what is not of the field's type, which is counted in ``exported``."""
     values = _values(field, batch, exported)
     if field.name == "time":
         return [None if value is None else moment_of({"time": value}) for value in values]
@@ -180,8 +181,11 @@ def _encodable(values: list[Any]) -> list[Any]:
 def _values(field: Field, batch: list[dict[str, Any]], exported: Exported) -> list[Any]:
     """One column. What is not of the field's type is ``None`` and counted."""
     values = [record.get(field.name) for record in batch]
-    if set(map(type, values)) <= _PLAIN.get(field.name, _PLAIN.get(field.type, frozenset())):
+    kinds = set(map(type, values))
+    if kinds <= _PLAIN.get(field.name, _PLAIN.get(field.type, frozenset())):
         return values  # as nearly always
+    if field.type == "number" and kinds <= _FLOATS and math.isfinite(sum(filter(None, values))):
+        return values
     fits = _FITS.get(field.name, _FITS[field.type])
     odd = [index for index, value in enumerate(values) if value is not None and not fits(value)]
     for index in odd:
@@ -219,6 +223,7 @@ _PLAIN: Final[dict[str, frozenset[type]]] = {
     "number": frozenset({type(None)}),
     "time": frozenset(),
 }
+_FLOATS: Final = frozenset({float, type(None)})
 _FITS: Final[dict[str, Callable[[Any], bool]]] = {
     "integer": _is_integer,
     "number": _is_number,

@@ -2,7 +2,8 @@
 
 Rules that hold in this file: no I/O; no line makes it raise. A line is a record where the reader takes it for one and its
 ``time`` can be read; else it is skipped and counted. A value that a field cannot have (a text for a number, less than zero,
-no number at all, absurdly large) is unknown, and unknown stays apart from zero: a sum of nothing known is ``None``.
+no number at all, absurdly large) is unknown, and unknown stays apart from zero: a sum of nothing known is ``None``. A
+figure whose central value is not told, as in older logs, or is not between its ends has its midpoint for it.
 
 Records that the writer made have their fields as they should be. So types are looked at all at once, by one look-up of
 their combination, and only what is odd goes field by field through ``_clean``.
@@ -14,16 +15,19 @@ import heapq
 import json
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter, le
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 from ecoimpact.records.buckets import DAY, HOUR, MONTH, hour_of_text, in_utc, month_of_day
 from ecoimpact.records.names import DIMENSIONS, EVERYTHING, Names, clean_text, remember
 from ecoimpact.records.reader import MAX_LINE_BYTES
-from ecoimpact.types import CRITERIA
+from ecoimpact.types import CRITERIA, Range
 
-FIGURES: Final = tuple(f"{c.suffix}_{end}" for c in CRITERIA for end in ("min", "max"))
+ENDS: Final = ("min", "central", "max")
+FIGURES: Final = tuple(f"{c.suffix}_{end}" for c in CRITERIA for end in ENDS)
+KNOWN: Final = tuple(f"{c.key}_known" for c in CRITERIA)
+"""How many requests have each figure: not every methodology has all of them."""
 TOKENS: Final = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
 _MEASURES: Final = ("status", "tokens_estimated", *TOKENS, "latency_s", "cost_usd", *FIGURES)
 COUNTS: Final = (
@@ -33,6 +37,7 @@ COUNTS: Final = (
     "unpriced",
     "tokens_unknown",
     "timed",  # requests whose latency is known
+    *KNOWN,
     "tokens_estimated",
 )
 AMOUNTS: Final = (*TOKENS, "latency_s", "cost_usd", *FIGURES)
@@ -129,6 +134,11 @@ def _parse_line(line: bytes) -> Any:
 _BLANK: Final = object()  # where a record was removed in place
 
 
+def is_blank(value: Any) -> bool:
+    """Whether what ``parse`` gave is of an empty line."""
+    return value is _BLANK
+
+
 # --- one record ---------------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +147,7 @@ class _Shape(NamedTuple):
 
     numbers: Callable[[Sums], Sequence[float]]
     lows: Callable[[Sums], Sequence[float]]
+    centrals: Callable[[Sums], Sequence[float]]
     highs: Callable[[Sums], Sequence[float]]
     counts_ok: Sums
     """The counts up to the first measure after the status, where that is ``ok``."""
@@ -147,21 +158,44 @@ _OUTPUT_TOKENS: Final = _MEASURES.index("output_tokens")
 _LATENCY: Final = _MEASURES.index("latency_s")
 _COST: Final = _MEASURES.index("cost_usd")
 _FIRST_FIGURE: Final = _MEASURES.index(FIGURES[0])
+_CENTRAL: Final = FIGURES[1]
 
 _measures = itemgetter(*_MEASURES)
+_before_figures = itemgetter(*_MEASURES[:_FIRST_FIGURE])
+_TRIPLES: Final = tuple(tuple(f"{c.suffix}_{end}" for end in ENDS) for c in CRITERIA)
 _dimensions = itemgetter(*DIMENSIONS, "request_model")
 _others = itemgetter("time", "labels", "warnings", "errors")
+
+READ: Final = ("schema", "time", "labels", "warnings", "errors", *_MEASURES, *DIMENSIONS, "request_model")
+"""The fields of a record that are looked at."""
+
+
+def _with_midpoints(record: dict[str, Any]) -> Sums:
+    """The measures of a record that lacks central values, such as one of an older version."""
+    figures: list[Any] = []
+    for low_name, central_name, high_name in _TRIPLES:
+        low, central, high = record[low_name], record.get(central_name), record[high_name]
+        if central is None and low is not None and high is not None:
+            central = _midpoint(low, high)
+        figures += low, central, high
+    return (*_before_figures(record), *figures)
+
+
+def _midpoint(low: float, high: float) -> float:
+    return (low + high) / 2
 
 
 def _shape(types: tuple[type, ...]) -> _Shape:
     """Of the types of measures that are clean."""
     known = [position for position, kind in enumerate(types) if kind is not type(None)]
     figures = [position for position in known if position >= _FIRST_FIGURE]
-    flags = (not figures, _COST not in known, _OUTPUT_TOKENS not in known, _LATENCY in known)
+    flags = [not figures, _COST not in known, _OUTPUT_TOKENS not in known, _LATENCY in known]
+    flags += [low in known for low in range(_FIRST_FIGURE, len(types), 3)]
     return _Shape(
         numbers=_picker(known[2:]),
-        lows=_picker(figures[::2]),
-        highs=_picker(figures[1::2]),
+        lows=_picker(figures[::3]),
+        centrals=_picker(figures[1::3]),
+        highs=_picker(figures[2::3]),
         counts_ok=(1, 0, *map(int, flags)),
         counts_not_ok=(1, 1, *map(int, flags)),
     )
@@ -179,15 +213,31 @@ def _clean(record: dict[str, Any]) -> Sums:
     measures[0] = measures[0] if isinstance(measures[0], str) else ""
     measures[1] = measures[1] is True
     for position, name in enumerate(_MEASURES[2:], start=2):
-        kinds = (int,) if name in TOKENS else (int, float)
-        value = measures[position]
-        if type(value) not in kinds or not 0 <= value < LIMIT:
-            measures[position] = None
-    for low in range(_FIRST_FIGURE, len(measures), 2):
-        ends = measures[low : low + 2]
-        if None in ends or ends[0] > ends[1]:
-            measures[low : low + 2] = None, None
+        measures[position] = _possible(measures[position], *((int,) if name in TOKENS else (int, float)))
+    for place in range(_FIRST_FIGURE, len(measures), 3):
+        measures[place : place + 3] = _figure(*measures[place : place + 3])
     return tuple(measures)
+
+
+def _possible(value: Any, *kinds: type) -> Any:
+    return value if type(value) in kinds and 0 <= value < LIMIT else None
+
+
+def _figure(low: Any, central: Any, high: Any) -> tuple[Any, Any, Any]:
+    if low is None or high is None or low > high:
+        return None, None, None
+    return low, _midpoint(low, high) if central is None or not low <= central <= high else central, high
+
+
+def figure_in(record: Mapping[str, Any], suffix: str) -> Range | None:
+    """A figure of one record, such as ``energy_kwh``, as it is counted in sums.
+
+    >>> figure_in({"energy_kwh_min": 1.0, "energy_kwh_max": 3.0}, "energy_kwh").central
+    2.0
+    """
+    values = (_possible(record.get(f"{suffix}_{end}"), int, float) for end in ENDS)
+    low, central, high = _figure(*values)
+    return None if low is None else Range(low, high, central)
 
 
 def _codes(value: Any) -> tuple[str, ...]:
@@ -293,12 +343,29 @@ class Chunk:
             self.recent = heapq.nlargest(RECENT, self.recent)
         return records, skipped
 
+    def take(self, records: Iterable[dict[str, Any]], *, folder: int, segment: int, first: int) -> tuple[int, int]:
+        """Take in records that were rows, from row ``first`` on. How many counted, and how many were skipped."""
+        into = self._folders.setdefault(folder, _Folder())
+        taken = skipped = 0
+        for row, record in enumerate(records, start=first):
+            time = self._add(record, into)
+            if time is None:
+                skipped += 1
+            else:
+                taken += 1
+                if time > self._recent_after:
+                    self.recent.append((time, segment, row, 0))
+        self.records += taken
+        if len(self.recent) > 4 * RECENT:
+            self.recent = heapq.nlargest(RECENT, self.recent)
+        return taken, skipped
+
     def _add(self, record: dict[str, Any], into: _Folder) -> str | None:
         """The time of the record, in UTC; ``None``, and nothing done, where it has none."""
         names = self._names
         try:
             time, labels, warnings, errors = _others(record)
-            measures: Sums = _measures(record)
+            measures: Sums = _measures(record) if record.get(_CENTRAL) is not None else _with_midpoints(record)
             shape = self._shapes[tuple(map(type, measures))]
             amounts = shape.numbers(measures)
             hour = self._hours[time[:13]]
@@ -308,7 +375,8 @@ class Chunk:
                 and type(warnings) is type(errors) is list
                 and min(amounts, default=0) >= 0
                 and sum(amounts) < LIMIT
-                and all(map(le, shape.lows(measures), shape.highs(measures)))
+                and all(map(le, shape.lows(measures), centrals := shape.centrals(measures)))
+                and all(map(le, centrals, shape.highs(measures)))
             ):
                 dimensions = _dimensions(record)
                 series = names.series.get(dimensions) or names.series_of(dimensions)

@@ -2,11 +2,12 @@
 
 Rules that hold in this file:
 
-- The index is a function of the segments and of nothing else. It may be deleted at any time; what is damaged, or of another
-  version, is made anew.
-- Lines are counted once each, by their offset, and only whole ones. Sums and offsets change in one transaction, so a
-  process that is killed leaves nothing half done.
-- A segment that shrank, was replaced, rewritten or deleted makes the index forget its folder and count that anew.
+- The index is a function of the segments, of the Parquet files that others became, and of nothing else. It may be deleted
+  at any time; what is damaged, or of another version, is made anew.
+- Lines are counted once each, by their offset, and only whole ones; rows likewise. Sums and offsets change in one
+  transaction, so a process that is killed leaves nothing half done.
+- A segment that shrank, was replaced, rewritten or deleted makes the index forget its folder and count that anew. So does
+  a Parquet file; one that cannot be read counts as so many skipped lines.
 - One process at a time changes the index. Where the directory cannot be written, the index lives in memory.
 - Links are never followed.
 """
@@ -23,18 +24,30 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
-from ecoimpact.records.folding import Chunk, whole_lines
-from ecoimpact.records.listing import Segment, fingerprint, inode_of, is_rewritten, is_untouched, open_segment, segments
+from ecoimpact.records import compact_manifest
+from ecoimpact.records.compact_manifest import File
+from ecoimpact.records.compact_places import state
+from ecoimpact.records.compact_rows import Unreadable, has_pyarrow, read_rows, said_unreadable
+from ecoimpact.records.folding import READ, Chunk, whole_lines
+from ecoimpact.records.listing import Segment, fingerprint, inode_of, is_rewritten, is_untouched, listed, open_segment
 from ecoimpact.records.lock import FileLock
+from ecoimpact.records.segments import NEW_SUFFIX
 from ecoimpact.records.store import Store, Unusable, is_busy, is_damage
 
 T = TypeVar("T")
 
 FILE_NAME: Final = "index.sqlite"
 LOCK_NAME: Final = ".index.lock"
+
+UNFINISHED: Final = -1
+"""The time of change of what is not counted to its end yet."""
+PARQUET: Final = "parquet"
+"""Stands where a segment has its inode."""
+_NO_PYARROW: Final = -2
+"""The size of a Parquet file that could not be read for want of pyarrow."""
 
 CHUNK_BYTES: Final = 32 * 2**20
 CHUNK_RECORDS: Final = 40_000
@@ -135,6 +148,11 @@ class Index:
                 raise
         self.rebuild()
         return self._read(work)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether no other process can change the log: inside ``exclusive``, unless there can be no lock file."""
+        return self._file_lock.is_held
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -313,6 +331,36 @@ class Index:
         self._store = None
 
 
+@contextlib.contextmanager
+def alone(log_dir: str | os.PathLike[str]) -> Iterator[Index]:
+    """The index of a log, for the only one who changes the log; what others left half done is made whole first.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        OSError: something in it cannot be deleted.
+        TimeoutError: another process is changing the index.
+    """
+    with Index(log_dir) as index, index.exclusive() as granted:
+        if not granted:
+            raise TimeoutError(f"another process is changing the index of {index.log_dir}")
+        if index.is_locked:
+            compact_manifest.recover(index.log_dir)
+        for left in index.log_dir.glob(f"*/.*{NEW_SUFFIX}"):
+            left.unlink(missing_ok=True)
+        yield index
+
+
+_Source: TypeAlias = tuple[Path, str] | File
+"""A segment and its inode, or a Parquet file."""
+
+
+def _goes_on(log_dir: Path, file: File, segment: Segment) -> bool:
+    """Whether a Parquet file is still the one of which so many rows are counted."""
+    if segment.size == _NO_PYARROW:
+        return not has_pyarrow()
+    return segment.mtime_ns == UNFINISHED or (segment.size, segment.mtime_ns) == state(log_dir, file.path, file.bytes)
+
+
 class _Run:
     """One refresh."""
 
@@ -333,7 +381,11 @@ class _Run:
         self._chunk = Chunk(self._names, index.change(Store.recent_after))
         self._folded: dict[int, Segment] = {}
         self._chunk_bytes = 0
-        for path, segment, inode in todo:
+        for source, segment in todo:
+            if isinstance(source, File):
+                self._fold_file(source, segment)
+                continue
+            path, inode = source
             try:
                 file = open_segment(path)
             except OSError:  # deleted meanwhile, or not ours to read: the next refresh tries again
@@ -346,32 +398,71 @@ class _Run:
             self._commit()
         return Refreshed(self._records, self._bytes, up_to_date=True, persistent=index._persistent)
 
-    def _find(self) -> list[tuple[Path, Segment, str]]:
-        """Segments with something new in them, and their inodes; the index forgets folders where anything else changed."""
+    def _find(self) -> list[tuple[_Source, Segment]]:
+        """What has something new in it; the index forgets folders where anything else changed."""
         index = self._index
-        there = dict(segments(index.log_dir))
+        there = listed(index.log_dir)
         known = index.change(Store.segments)
         changed = {
             folder
             for (folder, name), segment in known.items()
-            if (folder, name) not in there or is_rewritten(segment, *there[folder, name])
+            if not (
+                _goes_on(index.log_dir, there.files[folder, name], segment)
+                if (folder, name) in there.files
+                else (folder, name) in there.segments and not is_rewritten(segment, *there.segments[folder, name])
+            )
         }
         if changed:
             index.forget(changed)
         folders = index.change(Store.folders)
         number_of = _numbers(folders.values())
         segment_number = _numbers(segment.id for segment in known.values())
-        todo = []
-        for (folder, name), (path, status) in there.items():
+        todo: list[tuple[_Source, Segment]] = []
+        for folder, name in (*there.files, *there.segments):
             segment = known.get((folder, name)) if folder not in changed else None
             if segment is None:
                 folder_id = folders[folder] if folder in folders else folders.setdefault(folder, next(number_of))
                 segment = Segment(folder, name, next(segment_number), folder_id)
-            elif is_untouched(segment, status):
+            file = there.files.get((folder, name))
+            if file is not None:
+                if segment.mtime_ns == UNFINISHED or not segment.inode:
+                    self._total += file.bytes
+                    todo.append((file, segment))
                 continue
-            self._total += max(status.st_size - segment.offset, 0)
-            todo.append((path, segment, inode_of(status)))
+            path, status = there.segments[folder, name]
+            if not is_untouched(segment, status):
+                self._total += max(status.st_size - segment.offset, 0)
+                todo.append(((path, inode_of(status)), segment))
         return todo
+
+    def _fold_file(self, file: File, segment: Segment) -> None:
+        """Count the rows of a Parquet file. It never changes, so what was counted of one that is damaged holds as well."""
+        log_dir = self._index.log_dir
+        now = state(log_dir, file.path, file.bytes)
+        segment.inode = PARQUET
+        try:
+            for rows in read_rows(log_dir, file, columns=READ, start=segment.offset):
+                records, skipped = self._chunk.take(
+                    rows, folder=segment.folder_id, segment=segment.id, first=segment.offset
+                )
+                segment.records += records
+                segment.skipped += skipped
+                segment.offset += len(rows)
+                self._records += records
+                self._bytes += file.bytes * len(rows) // max(file.records, 1)
+                if self._chunk.records >= CHUNK_RECORDS:
+                    segment.size, segment.mtime_ns = segment.offset, UNFINISHED
+                    self._folded[segment.id] = segment
+                    self._commit()
+                if self._pause is not None:
+                    self._pause()
+        except Unreadable as error:
+            lost = max(file.records - segment.offset, 1)
+            segment.skipped += lost
+            said_unreadable(error, lost)
+            now = now if has_pyarrow() else (_NO_PYARROW, 0)
+        segment.size, segment.mtime_ns = now
+        self._folded[segment.id] = segment
 
     def _fold_segment(self, file: BinaryIO, segment: Segment, status: os.stat_result) -> None:
         segment.inode = inode_of(status)
@@ -390,7 +481,7 @@ class _Run:
             segment.offset = end
             if self._chunk_bytes >= CHUNK_BYTES or self._chunk.records >= CHUNK_RECORDS:
                 # Neither size nor time are those of the file: should this process die, the next looks at it again.
-                segment.size, segment.mtime_ns = segment.offset, -1
+                segment.size, segment.mtime_ns = segment.offset, UNFINISHED
                 segment.fingerprint = fingerprint(file, segment.offset)
                 self._folded[segment.id] = segment
                 self._commit()

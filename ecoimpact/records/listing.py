@@ -1,4 +1,4 @@
-"""The segments in a log as they lie on the disk, and whether one is still what it was.
+"""What a log consists of: the segments as they lie on the disk, and the Parquet files that others have become.
 
 Rules that hold in this file: links are never followed, neither to segments nor to folders; what disappears while one looks
 is not there.
@@ -7,23 +7,38 @@ is not there.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
+
+from ecoimpact.records import compact_manifest
+from ecoimpact.records.compact_manifest import File, Illegible, Manifest
+from ecoimpact.records.compact_places import READ
+
+logger = logging.getLogger("ecoimpact")
+
+QUIET_S: Final = 2 * 86_400.0
 
 _FINGERPRINT_BYTES: Final = 1024
+_LOOKS: Final = 100
 
-_READ = os.O_RDONLY
-for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NONBLOCK"):  # some do not exist on every system
-    _READ |= getattr(os, _name, 0)
+_READ = READ | getattr(os, "O_NONBLOCK", 0)
+
+Found = dict[tuple[str, str], tuple[Path, os.stat_result]]
+"""Segments by folder and name, in the order of their names."""
 
 
 @dataclass(slots=True)
 class Segment:
-    """A segment as far as it is folded. ``offset`` is where the lines that are counted end."""
+    """A segment, or a Parquet file, as far as it is folded.
+
+    ``offset`` is where the lines that are counted end; of a Parquet file, whose ``name`` is its path, it counts rows.
+    """
 
     folder: str
     name: str
@@ -39,8 +54,51 @@ class Segment:
     torn: bool = False
 
 
-def segments(log_dir: Path) -> Iterator[tuple[tuple[str, str], tuple[Path, os.stat_result]]]:
-    """The segments in a log by folder and name, in the order of their names; links are none."""
+class Listed(NamedTuple):
+    """What a log consisted of at one moment. No record is in both."""
+
+    segments: Found
+    files: dict[tuple[str, str], File]
+    """Parquet files by folder and path."""
+
+
+def listed(log_dir: Path) -> Listed:
+    """All that a log consists of. Where its manifest is illegible, a warning says so, and the segments are all there is."""
+    manifest = _manifest(log_dir)
+    for _ in range(_LOOKS):
+        found = dict(_found(log_dir))
+        before, manifest = manifest, _manifest(log_dir)
+        if manifest == before:  # else segments became a file between the two looks
+            break
+    for hidden in manifest.hidden:
+        found.pop(hidden, None)
+    return Listed(found, {file.key: file for file in manifest.files})
+
+
+def segments(log_dir: Path) -> Found:
+    """The segments in a log; links are none, and neither are those that have become Parquet."""
+    return listed(log_dir).segments
+
+
+def is_closed(status: os.stat_result) -> bool:
+    """Whether a segment has no writer any more: one appends to its segment until the day changes."""
+    return time.time() - status.st_mtime > QUIET_S
+
+
+def _manifest(log_dir: Path) -> Manifest:
+    try:
+        return compact_manifest.read(log_dir)
+    except Illegible as error:
+        if log_dir not in _warned:
+            _warned.add(log_dir)
+            logger.warning("ecoimpact: %s", error)
+        return Manifest()
+
+
+_warned: set[Path] = set()
+
+
+def _found(log_dir: Path) -> Iterator[tuple[tuple[str, str], tuple[Path, os.stat_result]]]:
     for folder in _entries(log_dir):
         if not folder.is_dir(follow_symlinks=False):
             continue

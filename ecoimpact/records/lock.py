@@ -38,6 +38,10 @@ class FileLock:
         self._fd = fd
         return True
 
+    @property
+    def is_held(self) -> bool:
+        return self._fd is not None
+
     def release(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:

@@ -6,47 +6,44 @@ leaves an index that the next refresh brings in line with what is there.
 
 A writer appends to its segment and to nothing else, until the day changes. So a segment that was not written to for two
 days has no writer any more, and is replaced by a new file without the records. In all others the lines are overwritten in
-place with spaces: the file keeps its length, its writer goes on at its end, and readers pass over blank lines.
+place with spaces: the file keeps its length, its writer goes on at its end, and readers pass over blank lines. Records that
+were compacted are taken out of their Parquet files, which are then others; the age is that of the folder they were in.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import secrets
-import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from ecoimpact.records.compact_manifest import File
+from ecoimpact.records.compact_prune import drop, rows_with, take_out
+from ecoimpact.records.compact_rows import HINT, Unreadable, has_pyarrow
 from ecoimpact.records.folding import parse, whole_lines
-from ecoimpact.records.index import Index, Progress
-from ecoimpact.records.listing import open_segment, segments
-
-_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-_QUIET_S: Final = 2 * 86_400.0
+from ecoimpact.records.index import Index, Progress, alone
+from ecoimpact.records.listing import is_closed, listed, open_segment
+from ecoimpact.records.segments import DAY_NAME, NEW_SUFFIX, copy_part, new_segment, remove_empty
 
 _BATCH_LINES: Final = 100_000
-_COPY_BYTES: Final = 2**20
-_NEW_SUFFIX: Final = ".new"
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _IN_PLACE = os.O_RDWR
 for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):  # some do not exist on every system
-    _NEW_FILE |= getattr(os, _name, 0)
     _IN_PLACE |= getattr(os, _name, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was removed: records, the whole segments that went with them, and bytes of the log."""
+    """What was removed: records, the whole segments that went with them, bytes of the log, and how many Parquet files were
+    deleted or replaced by smaller ones. Of those that would be replaced, the bytes are an estimate."""
 
     records: int
     segments: int
     bytes: int
+    files: int = 0
 
 
 def older_than(
@@ -72,23 +69,29 @@ def older_than(
         oldest = f"{today - timedelta(days=days):%Y-%m-%d}"
     except OverflowError:
         return Pruned(0, 0, 0)
-    with _alone(log_dir) as index:
+    with alone(log_dir) as index:
         index.refresh(progress=progress)
+        there = listed(index.log_dir)
         records = {key: segment.records for key, segment in index.store.segments().items()}
         old = [
             (key, path, status.st_size)
-            for key, (path, status) in segments(index.log_dir)
-            if _DAY.fullmatch(key[0]) and key[0] < oldest
+            for key, (path, status) in there.segments.items()
+            if DAY_NAME.fullmatch(key[0]) and key[0] < oldest
         ]
-        pruned = Pruned(sum(records.get(key, 0) for key, _, _ in old), len(old), sum(size for _, _, size in old))
+        files = [file for file in there.files.values() if DAY_NAME.fullmatch(file.folder) and file.folder < oldest]
+        pruned = Pruned(
+            sum(records.get(key, 0) for key, _, _ in old) + sum(file.records for file in files),
+            len(old),
+            sum(size for _, _, size in old) + sum(file.bytes for file in files),
+            len(files),
+        )
         if not dry_run:
+            if files:
+                drop(index, files)
             for _, path, _ in old:
                 path.unlink(missing_ok=True)
             index.refresh()
-            yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"  # a writer may be about to use that one
-            for folder in {path.parent for _, path, _ in old if path.parent.name < yesterday}:
-                with contextlib.suppress(OSError):  # something else is in it
-                    folder.rmdir()
+            remove_empty(path.parent for _, path, _ in old)
     return pruned
 
 
@@ -106,48 +109,81 @@ def with_label(
 
     Raises:
         FileNotFoundError: there is no such directory.
-        OSError: something in it cannot be changed.
+        ModuleNotFoundError: some of it is Parquet, and there is no pyarrow.
+        OSError: something in it cannot be changed; or a Parquet file cannot be read, after all else is done.
         TimeoutError: another process is changing the index.
     """
-    sought = _Sought(key, values)
-    records = removed = size = done = 0
-    batch: dict[tuple[str, Path], list[_Line]] = {}
-    with _alone(log_dir) as index:
-        there = list(segments(index.log_dir))
-        total = sum(status.st_size for _, (_, status) in there)
-
-        def remove() -> int:
-            index.forget({folder for folder, _ in batch})
-            whole = sum(_remove(path, lines) for (_, path), lines in batch.items())
-            batch.clear()
-            return whole
-
-        for (folder, _), (path, status) in there:
-            lines = sought.lines_in(path)
-            records += sum(line.is_record for line in lines)
-            size += sum(line.length for line in lines)
-            done += status.st_size
-            if lines and not dry_run:
-                batch[folder, path] = lines
-                if sum(map(len, batch.values())) > _BATCH_LINES:
-                    removed += remove()
-            if progress is not None:
-                progress(Progress(done, total, records))
-        if batch:
-            removed += remove()
+    with alone(log_dir) as index:
+        there = listed(index.log_dir)
+        if there.files and not has_pyarrow():
+            raise ModuleNotFoundError(f"some of this log is Parquet, which needs pyarrow: {HINT}")
+        total = sum(status.st_size for _, status in there.segments.values())
+        run = _Run(index, _Sought(key, values), total + sum(file.bytes for file in there.files.values()), dry_run, progress)
+        for (folder, _), (path, status) in there.segments.items():
+            run.segment(folder, path, status.st_size)
+        run.remove()
+        for file in there.files.values():
+            run.file(file)
         if not dry_run:
             index.refresh()
-    return Pruned(records, removed, size)
+        if run.unreadable:
+            raise OSError(f"records may be left, as {'; '.join(run.unreadable)}")
+    return Pruned(run.records, run.segments, run.bytes, run.files)
 
 
-@contextlib.contextmanager
-def _alone(log_dir: str | os.PathLike[str]) -> Iterator[Index]:
-    with Index(log_dir) as index, index.exclusive() as granted:
-        if not granted:
-            raise TimeoutError(f"another process is changing the index of {index.log_dir}")
-        for left in index.log_dir.glob(f"*/.*{_NEW_SUFFIX}"):  # by a run that was killed
-            left.unlink(missing_ok=True)
-        yield index
+class _Run:
+    """Removes, or only counts, what is sought."""
+
+    def __init__(
+        self,
+        index: Index,
+        sought: _Sought,
+        total: int,
+        dry_run: bool,
+        progress: Callable[[Progress], object] | None,
+    ) -> None:
+        self._index = index
+        self._sought = sought
+        self._total = total
+        self._dry_run = dry_run
+        self._progress = progress
+        self._done = 0
+        self._batch: dict[tuple[str, Path], list[_Line]] = {}
+        self.records = self.segments = self.bytes = self.files = 0
+        self.unreadable: list[str] = []
+
+    def segment(self, folder: str, path: Path, size: int) -> None:
+        lines = self._sought.lines_in(path)
+        self.records += sum(line.is_record for line in lines)
+        self.bytes += sum(line.length for line in lines)
+        if lines and not self._dry_run:
+            self._batch[folder, path] = lines
+            if sum(map(len, self._batch.values())) > _BATCH_LINES:
+                self.remove()
+        self._tell(size)
+
+    def remove(self) -> None:
+        """Have the lines that were found gone."""
+        if self._batch:
+            self._index.forget({folder for folder, _ in self._batch})
+            self.segments += sum(_remove(path, lines) for (_, path), lines in self._batch.items())
+            self._batch.clear()
+
+    def file(self, file: File) -> None:
+        try:
+            rows = rows_with(self._index.log_dir, file, self._sought.has_label)
+            if rows:
+                self.bytes += file.bytes * len(rows) // file.records if self._dry_run else take_out(self._index, file, rows)
+                self.records += len(rows)
+                self.files += 1
+        except Unreadable as error:
+            self.unreadable.append(str(error))
+        self._tell(file.bytes)
+
+    def _tell(self, size: int) -> None:
+        self._done += size
+        if self._progress is not None:
+            self._progress(Progress(self._done, self._total, self.records))
 
 
 # --- finding ------------------------------------------------------------------------------------------------------------
@@ -186,13 +222,13 @@ class _Sought:
         start = 0
         for value, length in parse(block):
             if isinstance(value, dict) and isinstance(value.get("schema"), int):
-                if self._has_label(value):
+                if self.has_label(value):
                     yield _Line(offset + start, length, is_record=True)
             elif value is None and any(needle in block[start : start + length] for needle in self._needles):
                 yield _Line(offset + start, length, is_record=False)
             start += length
 
-    def _has_label(self, record: dict[str, Any]) -> bool:
+    def has_label(self, record: dict[str, Any]) -> bool:
         labels = record.get("labels")
         value = labels.get(self._key) if isinstance(labels, dict) else None
         return isinstance(value, str) and value in self._values
@@ -214,7 +250,7 @@ def _remove(path: Path, lines: list[_Line]) -> bool:
     """Whether the whole segment went with them."""
     with open_segment(path) as segment:
         status = os.fstat(segment.fileno())
-        if time.time() - status.st_mtime > _QUIET_S:
+        if is_closed(status):
             return _rewrite(path, segment, lines, status)
     _blank(path, lines)
     return False
@@ -232,14 +268,14 @@ def _rewrite(path: Path, segment: BinaryIO, lines: list[_Line], status: os.stat_
     if sum(line.length for line in lines) == status.st_size:
         path.unlink()
         return True
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_NEW_SUFFIX}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{NEW_SUFFIX}")
     try:
-        with os.fdopen(os.open(beside, _NEW_FILE, 0o600), "wb") as file:
+        with new_segment(beside) as file:
             at = 0
             for line in lines:
-                _copy(segment, file, at, line.offset)
+                copy_part(segment, file, at, line.offset)
                 at = line.offset + line.length
-            _copy(segment, file, at, status.st_size)
+            copy_part(segment, file, at, status.st_size)
             file.flush()
             os.fsync(file.fileno())
         os.utime(beside, ns=(status.st_atime_ns, status.st_mtime_ns))  # it still has no writer
@@ -248,10 +284,3 @@ def _rewrite(path: Path, segment: BinaryIO, lines: list[_Line], status: os.stat_
         beside.unlink(missing_ok=True)
         raise
     return False
-
-
-def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
-    source.seek(start)
-    while start < end and (data := source.read(min(_COPY_BYTES, end - start))):
-        target.write(data)
-        start += len(data)

@@ -9,6 +9,7 @@ enumeration, values are bound, and the connection cannot write. All times are UT
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -30,7 +31,8 @@ from ecoimpact.records.buckets import (
     stretches,
     text_of,
 )
-from ecoimpact.records.folding import COUNTS, SUMS, TOKENS, Sums, add_up
+from ecoimpact.records.compact_rows import Unreadable, read_some
+from ecoimpact.records.folding import COUNTS, ENDS, KNOWN, SUMS, TOKENS, Sums, add_up
 from ecoimpact.records.index import Index
 from ecoimpact.records.listing import open_segment
 from ecoimpact.records.names import EVERYTHING, clean_text
@@ -59,6 +61,7 @@ TOLD_COUNTS: Final = (
     "cached_input_tokens",
     "output_tokens",
     "reasoning_tokens",
+    *KNOWN,
 )
 """The counts of :class:`Totals` that are told; ``timed`` only serves the mean."""
 
@@ -70,8 +73,9 @@ class Totals:
     ``not_ok`` requests ended otherwise than ``ok``; ``unestimated`` ones have no figure at all, ``unpriced`` ones no price;
     for ``tokens_estimated`` the provider sent no count, and for ``tokens_unknown`` nobody knows the output tokens.
     ``timed`` requests have a latency, and ``mean_latency_s`` is theirs, in seconds. The impacts are in the units of
-    ``types.CRITERIA``: kWh, kgCO2eq, kgSbeq, MJ, L; their ends are the sums of the ends, ``central`` is the midpoint. They
-    and ``cost_usd`` cover the requests that have such a figure, and are ``None`` where none has.
+    ``types.CRITERIA``: kWh, kgCO2eq, kgSbeq, MJ, L; their ends are the sums of the ends, ``central`` is that of the central
+    values. They and ``cost_usd`` cover the requests that have such a figure, and are ``None`` where none has:
+    ``energy_known`` of them have an energy, ``wcf_known`` a water consumption, and so on.
     """
 
     requests: int = 0
@@ -81,6 +85,11 @@ class Totals:
     tokens_estimated: int = 0
     tokens_unknown: int = 0
     timed: int = 0
+    energy_known: int = 0
+    gwp_known: int = 0
+    adpe_known: int = 0
+    pe_known: int = 0
+    wcf_known: int = 0
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
@@ -113,7 +122,7 @@ class Totals:
         flat["mean_latency_s"] = self.mean_latency_s
         for criterion in CRITERIA:
             value: Range | None = getattr(self, criterion.key)
-            for end in ("min", "central", "max"):
+            for end in ENDS:
                 flat[f"{criterion.suffix}_{end}"] = None if value is None else getattr(value, end)
         flat["cost_usd"] = self.cost_usd
         return flat
@@ -320,6 +329,11 @@ def recent(index: Index, limit: int = 50) -> list[dict[str, Any]]:
         wanted.setdefault((folder, name), []).append((offset, length, place))
     records: dict[int, dict[str, Any]] = {}
     for (folder, name), lines in wanted.items():
+        if not name.endswith(".jsonl"):
+            with contextlib.suppress(Unreadable):
+                rows = read_some(index.log_dir, name, [offset for offset, _, _ in lines])
+                records.update(zip((place for _, _, place in lines), rows, strict=True))
+            continue
         try:
             with open_segment(index.log_dir / folder / name) as file:
                 for offset, length, place in lines:
@@ -661,27 +675,33 @@ def _total(rows: Iterable[Sums]) -> Totals:
     rows = list(rows)
     if not rows:
         return EMPTY
-    sums = dict(zip(SUMS, add_up(rows), strict=True))
-    latency_s = sums["latency_s"]
-    counts: dict[str, Any] = {name: sums[name] or 0 for name in (*COUNTS, *TOKENS)}
-    impacts: dict[str, Any] = {c.key: _range(sums[f"{c.suffix}_min"], sums[f"{c.suffix}_max"]) for c in CRITERIA}
+    sums = add_up(rows)
+    latency_s = sums[_LATENCY]
+    counts: dict[str, Any] = {name: sums[place] or 0 for name, place in _COUNTS}
+    impacts: dict[str, Any] = {key: _range(sums[low], sums[central], sums[high]) for key, (low, central, high) in _RANGES}
     return Totals(
         **counts,
-        mean_latency_s=None if latency_s is None else latency_s / sums["timed"],
-        cost_usd=sums["cost_usd"],
+        mean_latency_s=None if latency_s is None else latency_s / counts["timed"],
+        cost_usd=sums[_COST],
         **impacts,
     )
 
 
-def _range(low: float | None, high: float | None) -> Range | None:
-    if low is None or high is None:
+# Where each stands in ``Sums``: a report by hour makes totals by the thousand.
+_LATENCY: Final = SUMS.index("latency_s")
+_COST: Final = SUMS.index("cost_usd")
+_COUNTS: Final = tuple((name, SUMS.index(name)) for name in (*COUNTS, *TOKENS))
+_RANGES: Final = tuple((c.key, [SUMS.index(f"{c.suffix}_{end}") for end in ENDS]) for c in CRITERIA)
+
+
+def _range(low: float | None, central: float | None, high: float | None) -> Range | None:
+    if low is None or central is None or high is None:
         return None
-    return Range(low, max(low, high))  # both are sums of the same requests; rounding may put them in the wrong order
+    high = max(low, high)  # all are sums of the same requests; rounding may put them in the wrong order
+    return Range(low, high, min(max(low, central), high))
 
 
 def _plus(one: Any, other: Any) -> Any:
     if one is None or other is None:
         return other if one is None else one
-    if isinstance(one, Range):
-        return _range(one.min + other.min, one.max + other.max)  # its central value is the midpoint again
     return one + other

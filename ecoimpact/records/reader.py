@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ecoimpact.records import listing
 
 if TYPE_CHECKING:
+    from ecoimpact.records.compact_manifest import File
     from ecoimpact.records.index import Progress
 
 MAX_LINE_BYTES = 2**20
@@ -26,10 +26,11 @@ _HEAD = re.compile(rb'\{"schema":\d+,"id":"[^"\\]*","time":"(\d{4}-\d\d-\d\dT\d\
 
 
 class RecordReader(Iterator[dict[str, Any]]):
-    """The records of a log, segment by segment in the order of their names, each as the flat dict that was written.
+    """The records of a log, folder by folder in the order of their names, each as the flat dict that was written.
 
-    ``skipped`` counts the lines that are no record: torn by a crash, longer than ``MAX_LINE_BYTES``, or not ours; where a
-    period is wanted, also those whose time cannot be read.
+    In a folder those that were compacted come first, then its segments. ``skipped`` counts the lines that are no record:
+    torn by a crash, longer than ``MAX_LINE_BYTES``, or not ours; where a period is wanted, also those whose time cannot be
+    read; and the records of Parquet files that are gone or damaged. While segments are compacted, each record comes once.
     """
 
     def __init__(
@@ -52,16 +53,72 @@ class RecordReader(Iterator[dict[str, Any]]):
         return next(self._records)
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        paths = segments(self.log_dir)
-        report = _Reporter(self._progress, paths)
-        for path in paths:
-            try:
-                segment = path.open("rb")
-            except FileNotFoundError:
-                continue  # pruned meanwhile
-            with segment:
-                yield from self._segment(segment, report)
+        there = listing.listed(self.log_dir)
+        report = _Reporter(self._progress, there)
+        gone: set[tuple[str, str]] = set()
+        for folder in sorted({folder for folder, _ in (*there.files, *there.segments)}):
+            for key, file in there.files.items():
+                if key[0] == folder:
+                    yield from self._file(file, report)
+            for key, (path, _) in there.segments.items():
+                if key[0] == folder:
+                    yield from self._lines(key, path, report, gone)
+        if gone:
+            yield from self._compacted_meanwhile(there, gone, report)
         report.now()
+
+    def _lines(
+        self, key: tuple[str, str], path: Path, report: _Reporter, gone: set[tuple[str, str]]
+    ) -> Iterator[dict[str, Any]]:
+        try:
+            segment = path.open("rb")
+        except FileNotFoundError:
+            gone.add(key)
+            return
+        with segment:
+            yield from self._segment(segment, report)
+
+    def _compacted_meanwhile(
+        self, before: listing.Listed, gone: set[tuple[str, str]], report: _Reporter
+    ) -> Iterator[dict[str, Any]]:
+        """What was in segments that became rows of new files since they were listed. Others were pruned."""
+        from ecoimpact.records.compact_manifest import source_of_rest
+
+        now = listing.listed(self.log_dir)
+        for key, file in now.files.items():
+            names = frozenset(name for folder, name in gone if folder == file.folder)
+            if names and key not in before.files:
+                yield from self._file(file, report, names)
+        for (folder, name), (path, _) in now.segments.items():
+            if (folder, source_of_rest(name)) in gone:
+                yield from self._lines((folder, name), path, report, set())
+
+    def _file(self, file: File, report: _Reporter, segments: frozenset[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The records of a Parquet file; of ``segments``, only those that were in them."""
+        from ecoimpact.records.compact_places import origin
+        from ecoimpact.records.compact_rows import Unreadable, read_rows, said_unreadable
+
+        if self._period.surely_excludes_all(file.first, file.last):
+            report.part(file.bytes)
+            return
+        done = 0
+        try:
+            for records in read_rows(self.log_dir, file, segments=segments):
+                for record in records:
+                    if self._period.includes(record):
+                        report.records += 1
+                        yield record
+                done += len(records)
+                report.part(file.bytes * len(records) // max(file.records, 1))
+        except Unreadable as error:
+            now = listing.listed(self.log_dir).files.values()
+            if file in now:
+                self.skipped += file.records - done
+                said_unreadable(error, file.records - done)
+                return
+            for successor in now:  # records were taken out of it meanwhile
+                if origin(successor.path) == origin(file.path):
+                    yield from self._file(successor, report, segments)
 
     def _segment(self, segment: IO[bytes], report: _Reporter) -> Iterator[dict[str, Any]]:
         while line := segment.readline(MAX_LINE_BYTES):
@@ -107,7 +164,7 @@ def read_records(
 
 def segments(log_dir: Path) -> list[Path]:
     """The segments of a log in the order of their names. Links are left out: the writer makes none."""
-    return [path for _, (path, _) in listing.segments(log_dir)]
+    return [path for path, _ in listing.segments(log_dir).values()]
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
@@ -148,6 +205,11 @@ class _Period:
         time = head[1]
         return (self._first is not None and time < self._first) or (self._end is not None and time >= self._end)
 
+    def surely_excludes_all(self, first: str, last: str) -> bool:
+        """Whether no record between two times, as the writer spells them, is in the period."""
+        before = self._first is not None and last.encode() < self._first
+        return before or (self._end is not None and first.encode() >= self._end)
+
     def includes(self, record: dict[str, Any]) -> bool | None:
         """``None`` where the record's time cannot be read and would decide it."""
         if not self.bounded:
@@ -165,14 +227,16 @@ def _spelt(moment: datetime) -> bytes:
 class _Reporter:
     """Tells how far reading has come, between lines."""
 
-    def __init__(self, progress: Callable[[Progress], object] | None, paths: list[Path]) -> None:
+    def __init__(self, progress: Callable[[Progress], object] | None, there: listing.Listed) -> None:
         self.records = 0
         self._progress = progress
-        self._lines = self._bytes = self._total = 0
-        if progress is not None:
-            for path in paths:
-                with contextlib.suppress(OSError):
-                    self._total += path.stat().st_size
+        self._lines = self._bytes = 0
+        self._total = sum(status.st_size for _, status in there.segments.values())
+        self._total += sum(file.bytes for file in there.files.values())
+
+    def part(self, size: int) -> None:
+        self._bytes += size
+        self.now()
 
     def line(self, size: int) -> None:
         self._bytes += size

@@ -21,6 +21,10 @@ class Field(NamedTuple):
         return f"{self.type} or null" if self.nullable else self.type
 
 
+_ENDS: Final = (("min", "low end"), ("max", "high end"))
+_CENTRAL: Final = ("central", "best value of the methodology, or the midpoint")
+
+
 def _figures() -> tuple[Field, ...]:
     phases = (
         ("", "", "in total"),
@@ -33,8 +37,8 @@ def _figures() -> tuple[Field, ...]:
             name = f"{prefix}{criterion.suffix}"
             if phase and name not in RECORD_PHASE_FIELDS:
                 continue
-            for end, which in (("min", "low"), ("max", "high")):
-                meaning = f"{criterion.name} {of}, {which} end"
+            for end, which in _ENDS if phase else (_ENDS[0], _CENTRAL, _ENDS[1]):
+                meaning = f"{criterion.name} {of}, {which}"
                 fields.append(Field(f"{name}_{end}", "number", criterion.unit, meaning, nullable=True))
     return tuple(fields)
 

@@ -12,13 +12,14 @@ import json
 import logging
 import math
 import os
+import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ecoimpact.records.forks import renew_in_child
 from ecoimpact.types import Record
@@ -31,6 +32,12 @@ MAX_SEGMENT_BYTES = 64 * 2**20
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
 for _name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
+
+DAY_NAME = re.compile(r"\d{4}-\d{2}-\d{2}")
+"""The name of a folder."""
+NEW_SUFFIX = ".new"
+"""Of a file that is being written, beside the segment in whose place it will be."""
+_COPY_BYTES = 2**20
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -121,7 +128,7 @@ class LogWriter:
         self._segment = _Segment(folder / name, day)
         if self._fsync:
             for parent in (folder, self.log_dir):  # else a crash may leave a file that no directory knows
-                _sync_directory(parent)
+                sync_directory(parent)
         return self._segment
 
     def _discard(self) -> None:
@@ -195,7 +202,34 @@ class _Segment:
         return (status.st_dev, status.st_ino) == self._identity
 
 
-def _sync_directory(path: Path) -> None:
+def new_segment(path: Path) -> BinaryIO:
+    """A file for whole lines, for its owner only.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    return os.fdopen(os.open(path, _FLAGS & ~os.O_APPEND, 0o600), "wb")
+
+
+def copy_part(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
+    """What is between two offsets of a file to the end of another."""
+    source.seek(start)
+    while start < end and (data := source.read(min(_COPY_BYTES, end - start))):
+        target.write(data)
+        start += len(data)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders of days that are over, where nothing is left in them. A writer may be about to use yesterday's."""
+    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    for folder in set(folders):
+        if DAY_NAME.fullmatch(folder.name) and folder.name < yesterday:
+            with contextlib.suppress(OSError):  # something else is in it
+                folder.rmdir()
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in a folder on the disk."""
     if os.name == "nt":
         return  # Windows opens no directories
     fd = os.open(path, os.O_RDONLY)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ from ecoimpact.records.folding import AMOUNTS, COUNTS, KEY, RECENT, SUMS, TOKENS
 from ecoimpact.records.listing import Segment
 from ecoimpact.records.names import DIMENSIONS, EVERYTHING, NONE, OTHER, Names
 
-VERSION: Final = 1
+VERSION: Final = 2
 APPLICATION_ID: Final = 0x65636F69  # "ecoi"
 
 _CACHE_KIB: Final = 32 * 1024
@@ -207,6 +207,34 @@ class Store:
             "DELETE FROM recent WHERE (time, segment, offset) IN (SELECT time, segment, offset FROM recent "
             f"ORDER BY time DESC, segment DESC, offset DESC LIMIT -1 OFFSET {RECENT})"
         )
+
+    def pointed_at(self) -> dict[tuple[int, int], str]:
+        """The newest records: the number of the segment and the offset, and when they began."""
+        rows = self.connection.execute("SELECT segment, offset, time FROM recent")
+        return {(segment, offset): time for segment, offset, time in rows}
+
+    def next_segment(self) -> int:
+        """A number that no segment has."""
+        return int(self.connection.execute("SELECT coalesce(max(id), 0) + 1 FROM segment").fetchone()[0])
+
+    def move(
+        self, gone: Collection[Segment], come: Collection[Segment], moved: Mapping[tuple[str, int, int], tuple[int, int]]
+    ) -> None:
+        """Have segments give way to the files of their folder that their records are in now: no sum changes with that.
+
+        ``moved`` says of each record that is pointed at when it began and where it was, segment and offset, and where it
+        is now: file and row.
+        """
+        with self.writing() as connection:
+            connection.executemany(
+                "UPDATE recent SET segment = ?, offset = ?, length = 0 WHERE time = ? AND segment = ? AND offset = ?",
+                [(*there, *here) for here, there in moved.items()],
+            )
+            for segment in gone:
+                connection.execute("DELETE FROM recent WHERE segment = ?", (segment.id,))
+                connection.execute("DELETE FROM segment WHERE id = ?", (segment.id,))
+            for segment in come:
+                _put_segment(connection, segment)
 
     def forget(self, folders: Collection[int]) -> None:
         """Take out all that was counted from some folders: what is still there will be folded anew."""

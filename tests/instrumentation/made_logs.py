@@ -20,7 +20,9 @@ from ecoimpact.records.schema import FIELDS
 from ecoimpact.types import CRITERIA
 
 START = datetime(2026, 1, 31, 22, 0, tzinfo=UTC)
-FIGURES = [f"{c.suffix}_{end}" for c in CRITERIA for end in ("min", "max")]
+SIZES = {"min": 1.0, "central": 1.2, "max": 1.7}
+"""Of the ends and the central value of a figure, which is not the midpoint."""
+FIGURES = [f"{c.suffix}_{end}" for c in CRITERIA for end in SIZES]
 
 
 def made(number: int = 0, **changes: Any) -> dict[str, Any]:
@@ -50,9 +52,15 @@ def made(number: int = 0, **changes: Any) -> dict[str, Any]:
         "errors": [],
         "labels": {},
     }
-    for place, name in enumerate(FIGURES):
-        record[name] = 1e-3 / (place // 2 + 1) * (number + 1) * (1.7 if place % 2 else 1.0) / 3
+    for place, criterion in enumerate(CRITERIA):
+        for end, size in SIZES.items():
+            record[f"{criterion.suffix}_{end}"] = 1e-3 / (place + 1) * (number + 1) * size / 3
     return record | changes
+
+
+def without_central(record: dict[str, Any]) -> dict[str, Any]:
+    """The record as it was written before records had central values."""
+    return {name: value for name, value in record.items() if not name.endswith("_central")}
 
 
 def line(record: Any) -> bytes:
@@ -89,9 +97,12 @@ def number_in(record: dict[str, Any], name: str) -> Any:
     return value if type(value) in kinds and 0 <= value < 1e12 else None
 
 
-def figures_in(record: dict[str, Any], suffix: str) -> tuple[float, float] | None:
-    low, high = number_in(record, f"{suffix}_min"), number_in(record, f"{suffix}_max")
-    return None if low is None or high is None or low > high else (low, high)
+def figures_in(record: dict[str, Any], suffix: str) -> tuple[float, float, float] | None:
+    """Low end, central value and high end; the midpoint where there is no central value, or none that can be."""
+    low, central, high = (number_in(record, f"{suffix}_{end}") for end in SIZES)
+    if low is None or high is None or low > high:
+        return None
+    return low, (low + high) / 2 if central is None or not low <= central <= high else central, high
 
 
 def same(one: float | None, other: float | None) -> bool:
@@ -125,10 +136,11 @@ def assert_sums(totals: Totals, records: list[dict[str, Any]]) -> None:
         ends = [ends for figures in estimated if (ends := figures[place]) is not None]
         value = getattr(totals, c.key)
         assert (value is None) == (not ends), c.key
+        assert getattr(totals, f"{c.key}_known") == len(ends), c.key
         if ends:
-            assert same(value.min, math.fsum(low for low, _ in ends)), c.key
-            assert same(value.max, math.fsum(high for _, high in ends)), c.key
-            assert value.central == value.mean
+            assert same(value.min, math.fsum(low for low, _, _ in ends)), c.key
+            assert same(value.central, math.fsum(central for _, central, _ in ends)), c.key
+            assert same(value.max, math.fsum(high for _, _, high in ends)), c.key
 
 
 def assert_same_report(one: Report, other: Report) -> None:
@@ -146,8 +158,8 @@ def assert_same_totals(one: Totals, other: Totals) -> None:
     for name in Totals.__dataclass_fields__:
         a, b = getattr(one, name), getattr(other, name)
         if hasattr(a, "min") and hasattr(b, "min"):
-            assert same(a.min, b.min), name
-            assert same(a.max, b.max), name
+            for end in SIZES:
+                assert same(getattr(a, end), getattr(b, end)), f"{name} {end}"
         else:
             assert same(a, b), name
 

@@ -3,16 +3,16 @@
 const UNITS = { energy: ["Wh", 1e3], gwp: ["gCO2eq", 1e3], water: ["L", 1], primary_energy: ["J", 1e6], minerals: ["gSbeq", 1e3] };
 const PREFIXES = [["G", 1e9], ["M", 1e6], ["k", 1e3], ["", 1], ["m", 1e-3], ["µ", 1e-6], ["n", 1e-9], ["p", 1e-12], ["f", 1e-15]];
 
-// name, how it is called, its fields in the totals, the unit of those.
+// name, how it is called, its fields in the totals, the unit of those, the count of requests that have it.
 export const METRICS = {
-  energy: { title: "Energy", field: "energy_kwh", exact: "kWh" },
-  gwp: { title: "Carbon", field: "gwp_kgco2eq", exact: "kgCO2eq" },
-  water: { title: "Water", field: "wcf_l", exact: "L" },
+  energy: { title: "Energy", field: "energy_kwh", exact: "kWh", known: "energy_known" },
+  gwp: { title: "Carbon", field: "gwp_kgco2eq", exact: "kgCO2eq", known: "gwp_known" },
+  water: { title: "Water", field: "wcf_l", exact: "L", known: "wcf_known" },
   cost: { title: "Cost", field: "cost_usd", exact: "USD", isPlain: true },
   requests: { title: "Requests", field: "requests", exact: "", isPlain: true },
   output_tokens: { title: "Output tokens", field: "output_tokens", exact: "", isPlain: true },
-  primary_energy: { title: "Primary energy", field: "pe_mj", exact: "MJ" },
-  minerals: { title: "Minerals", field: "adpe_kgsbeq", exact: "kgSbeq" },
+  primary_energy: { title: "Primary energy", field: "pe_mj", exact: "MJ", known: "pe_known" },
+  minerals: { title: "Minerals", field: "adpe_kgsbeq", exact: "kgSbeq", known: "adpe_known" },
 };
 
 export function span(figures, metric) {

@@ -121,8 +121,11 @@ function link(by, key) {
 
 export function coverage(view) {
   const { total, coverage: found } = view;
+  const estimated = total.requests - total.unestimated;
+  const partly = Object.entries(METRICS).filter(([, { known }]) => known && total[known] < estimated);
   const shares = {
-    estimated: ["with an estimate", total.requests - total.unestimated],
+    estimated: ["with an estimate", estimated],
+    ...Object.fromEntries(partly.map(([metric, { title: of, known }]) => [metric, [`with an estimate of ${of.toLowerCase()}`, total[known]]])),
     priced: ["with a price", total.requests - total.unpriced],
     counted: ["with counted tokens", Math.max(0, total.requests - total.tokens_estimated - total.tokens_unknown)],
     ok: ["that succeeded", total.requests - total.not_ok],
@@ -215,11 +218,11 @@ export function models(found, view) {
 export function requests(found, explain, more) {
   const heads = ["time (UTC)", "model", "tokens in", "tokens out", "latency", "cost", "energy", "carbon", "labels", ""].map((label) => ({ label, isText: label === "model" || label === "labels" }));
   const between = (row, metric) => {
-    const { field } = METRICS[metric];
-    const [low, high] = [row[`${field}_min`], row[`${field}_max`]];
-    if (low === null || high === null) return el("td", {}, "–");
-    const unit = unitFor(metric, (low + high) / 2);
-    return el("td", {}, num(`request-${metric}`, (low + high) / 2, `${number((low + high) / 2, unit)} ${unit.symbol}`),
+    const value = span(row, metric);
+    if (value === null) return el("td", {}, "–");
+    const { low, central, high } = value;
+    const unit = unitFor(metric, central);
+    return el("td", {}, num(`request-${metric}`, central, `${number(central, unit)} ${unit.symbol}`),
       low === high ? "" : el("small", {}, num(`request-${metric}-low`, low, number(low, unit)), " to ", num(`request-${metric}-high`, high, number(high, unit))));
   };
   const rows = found.requests.map((row) => ({ testid: "request-row", key: row.id, cells: [
