@@ -15,7 +15,7 @@ help:
 	@echo "make test       every check and every test"
 	@echo "make lint       formatting, types, the direction of imports"
 	@echo "make oldest     the conformance suite on the oldest SDKs that the extras allow"
-	@echo "make frameworks LiteLLM, agent frameworks and other observers, each in an environment that holds it"
+	@echo "make frameworks LiteLLM, agent frameworks, other observers and Spark, each in an environment that holds it"
 	@echo "make bench      the benchmarks, written into docs/benchmarks.md"
 
 demo: $(STAMP)

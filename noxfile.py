@@ -97,3 +97,14 @@ def observers(session: nox.Session) -> None:
     # opentelemetry-util-genai 1.2 lacks a module that the instrumentation imports, and it does not name httpx.
     prepare(session, *packages, "opentelemetry-util-genai<1.2", "httpx", extras="openai,anthropic")
     check(session, ("observers",), ("openai", "anthropic", *packages))
+
+
+@nox.session
+def engines(session: nox.Session) -> None:
+    """Spark on a cluster of its own, and the recipes of docs/lake/engines.md. Needs a Java runtime, 17 or later."""
+    packages = ("pyspark[connect]", "pandas<3", "duckdb>=2", "dask[dataframe]", "distributed", "ray[data]", "deltalake")
+    prepare(session, *packages, extras="lake,spark,openai")
+    session.run(
+        *("python", "-m", "pytest", "tests/engines", "-p", "no:cacheprovider"),
+        *("-o", "pythonpath=tests/instrumentation tests/engines"),
+    )

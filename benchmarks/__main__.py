@@ -12,7 +12,20 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import accuracy, coverage, estimate, fleet, import_time, log_index, log_put, memory, overhead
+from benchmarks import (
+    accuracy,
+    batch,
+    coverage,
+    estimate,
+    fleet,
+    import_time,
+    lake,
+    log_index,
+    log_put,
+    memory,
+    overhead,
+    sizing,
+)
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("openai", "anthropic", "ecologits", "sentry-sdk", "opentelemetry-instrumentation-openai-v2", "wrapt")
@@ -43,6 +56,8 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", dest="print_only", help="print the tables, leave the page alone")
     parser.add_argument("--only", nargs="+", metavar="TABLE", help="these tables, such as: overhead memory index")
     parser.add_argument("--peer-python", metavar="PATH", help="an interpreter that has efootprint, for the table: fleet")
+    parser.add_argument("--rows", type=int, default=lake.ROWS, metavar="N", help="of the table: lake")
+    parser.add_argument("--spark", action="store_true", help="in the table lake, Spark too, where pyspark is installed")
     arguments = parser.parse_args()
     quick = arguments.quick
 
@@ -54,6 +69,9 @@ def main() -> None:
         "machine": machine,
         "overhead": lambda: overhead.table(rounds=2 if quick else 30, peers=not quick, progress=progress),
         "estimate": lambda: estimate.table(rounds=2 if quick else 40),
+        "batch": lambda: batch.table(rows=1_000 if quick else batch.ROWS, rounds=1 if quick else 9, progress=progress),
+        "lake": lambda: lake.table(rows=2_000 if quick else arguments.rows, spark=arguments.spark, progress=progress),
+        "sizing": lambda: sizing.table(records=500 if quick else sizing.RECORDS, progress=progress),
         "import": lambda: import_time.table(rounds=1 if quick else 15),
         "put": lambda: log_put.table(puts=200 if quick else 20_000),
         "memory": lambda: memory.table(calls=200 if quick else 1_000_000),
@@ -80,6 +98,8 @@ def main() -> None:
         if of_accuracy:
             write(accuracy.PAGE, of_accuracy)
             accuracy.PICTURE.write_text(accuracy.picture(), "utf-8")
+        if "sizing" in tables:
+            write(sizing.PAGE, {"sizing": tables.pop("sizing")})
         write(PAGE, tables)
 
 

@@ -6,6 +6,7 @@ need not be, and nothing of the caller's is changed. Each library is imported on
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -192,7 +193,7 @@ class Arrow:
         if pa.types.is_null(column.type):
             return _coded([None] * self.rows)
         if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
+            column = _text(column).dictionary_encode()
         codes = pc.fill_null(column.indices.cast(pa.int64()), UNKNOWN).to_numpy(zero_copy_only=False)
         return Texts(codes, list(map(_text_or_none, column.dictionary.to_pylist())))
 
@@ -202,29 +203,75 @@ class Arrow:
         import pyarrow.compute as pc
 
         column = self._column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
         kind = column.type
         if (
-            pa.types.is_integer(kind)
+            pa.types.is_null(kind)
+            or pa.types.is_integer(kind)
             or pa.types.is_floating(kind)
             or pa.types.is_boolean(kind)
             or pa.types.is_decimal(kind)
         ):
             numbers = pc.cast(column, pa.float64(), safe=False)
-            return pc.fill_null(numbers, float("nan")).to_numpy(zero_copy_only=False)
+            if numbers.null_count:
+                numbers = pc.fill_null(numbers, float("nan"))
+            return numbers.to_numpy(zero_copy_only=False)
         return np.fromiter(map(_number, column.to_pylist()), np.float64, self.rows)
 
     def give(self, columns: Mapping[str, Array | Lists]) -> Any:
-        import numpy as np
         import pyarrow as pa
 
-        def array(column: Array | Lists) -> Any:
-            if isinstance(column, Lists):
-                return pa.array(list(map(list, column.values)), pa.list_(pa.string())).take(pa.array(column.codes))
-            return pa.array(column, from_pandas=bool(np.isnan(column).any()))  # NaN is null
-
-        arrays = {name: array(column) for name, column in columns.items()}
+        arrays = {name: arrow_array(column) for name, column in columns.items()}
         made = pa.RecordBatch if isinstance(self._table, pa.RecordBatch) else pa.Table
         return made.from_pydict(arrays)
+
+
+def _text(column: Any) -> Any:
+    """Text that a file holds as bytes, as text: some writers of Parquet do not say which of both it is."""
+    import pyarrow as pa
+
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        with contextlib.suppress(pa.ArrowInvalid):
+            return column.cast(pa.string() if pa.types.is_binary(column.type) else pa.large_string())
+    return column
+
+
+def arrow_array(column: Array | Lists | Texts) -> Any:
+    """A column as an Arrow array: float64, lists of text, or text. NaN is null."""
+    import numpy as np
+    import pyarrow as pa
+
+    if isinstance(column, Texts):
+        return pa.array(column.values, pa.string()).take(pa.array(column.codes))
+    if isinstance(column, Lists):
+        return _arrow_lists(column)
+    has_nulls = len(column) > 0 and bool(np.isnan(column.min()))
+    return pa.array(column, pa.float64(), from_pandas=has_nulls)
+
+
+def _arrow_lists(lists: Lists) -> Any:
+    """Each row's list, written out; what rows share is looked up in one flat column."""
+    import numpy as np
+    import pyarrow as pa
+
+    kind = pa.list_(pa.string())
+    flat = pa.array([text for value in lists.values for text in value], pa.string())
+    offsets = np.zeros(len(lists.codes) + 1, np.int32)
+    if not len(flat):
+        return pa.ListArray.from_arrays(pa.array(offsets), flat, kind)
+    sizes = np.array([len(value) for value in lists.values], np.int64)
+    of_rows = sizes.take(lists.codes)
+    total = int(of_rows.sum())
+    if total > _MAX_OFFSET:
+        return pa.array(list(map(list, lists.values)), kind).take(pa.array(lists.codes))
+    np.cumsum(of_rows, out=offsets[1:])
+    places = np.arange(total)
+    places += np.repeat((np.cumsum(sizes) - sizes).take(lists.codes) - offsets[:-1], of_rows)
+    return pa.ListArray.from_arrays(pa.array(offsets), flat.take(pa.array(places)), kind)
+
+
+_MAX_OFFSET = 2**31 - 1
 
 
 def _is_single(column: Any) -> bool:

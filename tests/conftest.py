@@ -20,6 +20,7 @@ _ELSEWHERE = {
         *("agents", "autogen_core", "crewai", "dspy", "haystack", "instructor", "langchain", "litellm", "llama_index"),
         *("pydantic_ai", "semantic_kernel", "smolagents"),
     ),
+    "engines": ("pyspark",),
 }
 """Tests that run in environments of their own, which ``nox`` makes: by what is installed there and not here."""
 

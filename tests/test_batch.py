@@ -147,6 +147,44 @@ def test_a_zone_for_rows_that_name_none() -> None:
         assert figures["gwp_kgco2eq_min"][number] == pytest.approx(wanted.min, rel=1e-12)
 
 
+@settings(max_examples=40)
+@given(
+    names=st.lists(
+        st.fixed_dictionaries({name: st.sampled_from(MODELS) for name in ("response_model", "request_model", "model")}),
+        min_size=1,
+        max_size=20,
+    ),
+    used=st.sets(st.sampled_from(["response_model", "request_model", "model"]), min_size=1),
+)
+def test_several_names_for_a_model(names: list[dict[str, Any]], used: set[str]) -> None:
+    """As in records: the first that is known counts."""
+    order = [name for name in batch.MODEL_NAMES if name in used]
+    figures = ecoimpact.estimate_batch({"output_tokens": 100, **{name: [row[name] for row in names] for name in used}})
+    for number, row in enumerate(names):
+        told = engine.assess(
+            engine.catalog(), provider=None, models=tuple(row[name] for name in order), usage=Usage(None, 100)
+        )
+        assert list(figures["errors"][number]) == [notice.code for notice in told.errors]
+        energy = Impacts(told).energy
+        if energy is None:
+            assert math.isnan(figures["energy_kwh_central"][number])
+        else:
+            assert figures["energy_kwh_central"][number] == pytest.approx(energy.central, rel=1e-12)
+
+
+def test_the_zones_of_a_record_are_the_provider_s_own() -> None:
+    """Records name several zones with a plus between them, where the provider has several."""
+    alone = ecoimpact.estimate("mistral-large-latest", provider="mistralai", output_tokens=10)
+    assert alone.assessment.zone == "SWE+NOR"
+    assert alone.gwp is not None
+    figures = ecoimpact.estimate_batch(
+        {"model": "mistral-large-latest", "provider": "mistralai", "output_tokens": [10], "zone": ["SWE+NOR"]}
+    )
+    assert figures["gwp_kgco2eq_min"][0] == pytest.approx(alone.gwp.min, rel=1e-12)
+    assert figures["gwp_kgco2eq_max"][0] == pytest.approx(alone.gwp.max, rel=1e-12)
+    assert figures["errors"][0] == ()
+
+
 def test_slices_meet_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(7)
     columns = {

@@ -23,6 +23,9 @@ def test_every_benchmark_runs() -> None:
         "## coverage",
         "## index",
         "## fleet",
+        "## batch",
+        "## lake",
+        "## sizing",
     ):
         assert part in done.stdout
     for row in ("chat", "chat, async", "responses", "messages", "chat stream", "responses stream", "messages stream"):
@@ -33,5 +36,5 @@ def test_every_benchmark_runs() -> None:
 
 def test_the_page_has_a_place_for_every_table() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
-    for name in ("machine", "overhead", "estimate", "import", "put", "memory", "coverage", "index", "fleet"):
+    for name in ("machine", "overhead", "estimate", "import", "put", "memory", "coverage", "index", "fleet", "batch", "lake"):
         assert page.index(f"<!-- {name} -->") < page.index(f"<!-- /{name} -->")
