@@ -9,6 +9,7 @@ import typer
 import ecoimpact
 from ecoimpact.cli import (
     budget,
+    compact,
     compare,
     dashboard,
     demo,
@@ -16,8 +17,10 @@ from ecoimpact.cli import (
     estimate,
     export,
     fleet,
+    import_,
     models,
     prune,
+    reestimate,
     report,
     run,
     tail,
@@ -52,5 +55,8 @@ def _ecoimpact(
 
 for command in (demo, report, dashboard, top, tail, export, prune, fleet, estimate, compare, models, zones, doctor):
     app.command(command.__name__.rpartition(".")[2])(command.command)
+app.command("compact")(compact.command)
+app.command("import")(import_.command)
+app.command("reestimate")(reestimate.command)
 app.command("run", cls=run.Command)(run.command)
 app.add_typer(budget.group, name="budget")
