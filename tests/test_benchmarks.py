@@ -36,5 +36,17 @@ def test_every_benchmark_runs() -> None:
 
 def test_the_page_has_a_place_for_every_table() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
-    for name in ("machine", "overhead", "estimate", "import", "put", "memory", "coverage", "index", "fleet", "batch", "lake"):
+    for name in (
+        "machine",
+        "overhead",
+        "estimate",
+        "import",
+        "put",
+        "memory",
+        "coverage",
+        "index",
+        "fleet",
+        "batch",
+        "lake",
+    ):
         assert page.index(f"<!-- {name} -->") < page.index(f"<!-- /{name} -->")

@@ -10,21 +10,20 @@ import stat
 import subprocess
 import sys
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
+import object_store
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_logs import assert_same_index, assert_same_report, assert_sums, counted, line, made, run, write
+from made_logs import assert_same_index, assert_same_report, assert_sums, counted, line, made, of, quiet, run, write
 from pyarrow.fs import FileSelector, FileType
 from typer.testing import CliRunner
 
@@ -42,7 +41,6 @@ from ecoimpact.records.reader import read_records
 from ecoimpact.records.schema import FIELDS
 from ecoimpact.storage import resolve
 
-LONG_AGO = time.time() - 10 * 86_400
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 NUMBERS = frozenset(field.name for field in FIELDS if field.type == "number")
 BYS = ("model", "provider", "hour", "day", "month", "label:user", "label:feature")
@@ -53,16 +51,6 @@ def log_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "log"
     folder.mkdir()
     return folder
-
-
-def of(user: str | None, number: int = 0, **changes: Any) -> dict[str, Any]:
-    return made(number, labels={} if user is None else {"user": user, "feature": "f"}, **changes)
-
-
-def quiet(log_dir: Path) -> None:
-    """Nobody wrote to these segments for days."""
-    for path in log_dir.glob("*/*.jsonl"):
-        os.utime(path, (LONG_AGO, LONG_AGO))
 
 
 def filled(log_dir: Path, *, days: int = 3, records: int = 20) -> Path:
@@ -681,22 +669,8 @@ def test_a_log_can_be_moved_with_its_parquet(log_dir: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of a server on loopback."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (
-        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-        ("AWS_ACCESS_KEY_ID", "none"),
-        ("AWS_SECRET_ACCESS_KEY", "none"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ):
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", region_name="us-east-1", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="lake")
-    yield "s3://lake/impacts"
-    server.stop()
+    with object_store.store() as address:
+        yield f"{object_store.use(address, monkeypatch)}/impacts"
 
 
 @pytest.mark.parametrize("kind", ["path", "url", "s3"])

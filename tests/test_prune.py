@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import textwrap
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_logs import assert_same_index, assert_sums, counted, line, made, run, write
+from made_logs import assert_same_index, assert_sums, counted, line, made, of, quiet, run, write
 
 from ecoimpact.records.index import FILE_NAME, LOCK_NAME, Index, Progress
 from ecoimpact.records.lock import FileLock
@@ -26,7 +23,6 @@ from ecoimpact.records.prune import Pruned, older_than, with_label
 from ecoimpact.records.queries import label_keys, recent, report, total
 from ecoimpact.records.reader import read_records
 
-LONG_AGO = time.time() - 10 * 86_400
 NOW = datetime(2026, 2, 10, 15, 0, tzinfo=UTC)
 
 
@@ -35,16 +31,6 @@ def log_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "log"
     folder.mkdir()
     return folder
-
-
-def of(user: str | None, number: int = 0, **changes: Any) -> dict[str, Any]:
-    return made(number, labels={} if user is None else {"user": user, "feature": "f"}, **changes)
-
-
-def quiet(log_dir: Path) -> None:
-    """Nobody wrote to these segments for days."""
-    for path in log_dir.glob("*/*.jsonl"):
-        os.utime(path, (LONG_AGO, LONG_AGO))
 
 
 def ids(log_dir: Path) -> list[str]:

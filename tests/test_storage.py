@@ -7,40 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
+import object_store
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ecoimpact import storage
-
-BUCKET = "lake"
 
 
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with object_store.store() as address:
+        yield address
 
 
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty bucket, found by the usual variables."""
-    for name, value in (
-        ("AWS_ENDPOINT_URL", s3_server),
-        ("AWS_ACCESS_KEY_ID", "none"),
-        ("AWS_SECRET_ACCESS_KEY", "none"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ):
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", region_name="us-east-1")
-    client.create_bucket(Bucket=BUCKET)
-    for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
-        client.delete_object(Bucket=BUCKET, Key=item["Key"])
-    client.close()
-    return f"s3://{BUCKET}/a"
+    return f"{object_store.use(s3_server, monkeypatch)}/a"
 
 
 @pytest.fixture(params=["disk", "file", "memory", "s3"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,6 +60,11 @@ def made(number: int = 0, **changes: Any) -> dict[str, Any]:
     return record | changes
 
 
+def of(user: str | None, number: int = 0, **changes: Any) -> dict[str, Any]:
+    """A record of a user, or of nobody."""
+    return made(number, labels={} if user is None else {"user": user, "feature": "f"}, **changes)
+
+
 def without_central(record: dict[str, Any]) -> dict[str, Any]:
     """The record as it was written before records had central values."""
     return {name: value for name, value in record.items() if not name.endswith("_central")}
@@ -74,6 +81,13 @@ def write(log_dir: Path, name: str, records: Iterable[Any], folder: str = "2026-
     with path.open("ab") as segment:
         segment.write(b"".join(item if isinstance(item, bytes) else line(item) for item in records))
     return path
+
+
+def quiet(log_dir: Path) -> None:
+    """Nobody wrote to these segments for days."""
+    long_ago = time.time() - 10 * 86_400
+    for path in log_dir.glob("*/*.jsonl"):
+        os.utime(path, (long_ago, long_ago))
 
 
 def counted(log_dir: Path) -> list[dict[str, Any]]:
