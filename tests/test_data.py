@@ -39,7 +39,7 @@ DIGESTS = {
     "sources.toml": "e6a441a18854e93a",
     "throughput.csv": "15f71a6b1183629c",
     "throughput_fit.csv": "ec4941e11bcf521e",
-    "weight_precision.csv": "e9db643da6dd85c4",
+    "weight_precision.csv": "5533a1881b4e5161",
     "zones.csv": "e918e22a80b4736f",
 }
 
