@@ -11,6 +11,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -140,7 +141,9 @@ def _middle(cells: list[Cell]) -> Cell:
 
 def _in_own_process(name: str, rounds: int, progress: Callable[[str], object]) -> dict[str, Row]:
     command = [sys.executable, "-m", "benchmarks.overhead", "--alone", name, "--rounds", str(rounds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="ecoimpact-bench-") as folder:  # of its own: what the process leaves behind
+        surroundings = os.environ | {"TMPDIR": folder}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings)
     if done.returncode != 0:
         progress(f"{name} could not run: {done.stderr.strip().splitlines()[-1]}")
         return {work: {name: NOT_RUN} for work in CREATED}
