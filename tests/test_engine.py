@@ -515,7 +515,7 @@ assert not heavy, heavy
 @pytest.mark.parametrize(
     "module",
     ["types", "engine", "data.tables", "data.notices", "data.models", "data.zones", "data.sites", "methodologies",
-     "methodologies._arrays", "methodologies._names", "methodologies.ecologits_2025_09", "methodologies.ecologits_0_11"],
+     "methodologies._arrays", "unknown_names", "methodologies.ecologits_2025_09", "methodologies.ecologits_0_11"],
 )  # fmt: skip
 def test_the_examples_in_the_docstrings(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"ecoimpact.{module}"), optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ecoimpact.fleet import AttributedFootprint, Attribution
 from ecoimpact.fleet.attributed import FleetAmounts, Quantity
+from ecoimpact.records.buckets import in_text
 from ecoimpact.records.export import harmless
 from ecoimpact.records.queries import Totals
 from ecoimpact.types import Range
@@ -24,12 +25,12 @@ def as_json(found: AttributedFootprint, log: str, made_at: datetime) -> dict[str
     demand, hours = found.demand, found.hours
     return {
         "log": log,
-        "made_at": _text(made_at),
+        "made_at": in_text(made_at),
         "kind": found.kind,
         "attribution": found.rule,
         "by": demand.by,
-        "since": _text(demand.start),
-        "until": _text(demand.end),
+        "since": in_text(demand.start),
+        "until": in_text(demand.end),
         "parameters": {
             field.name: _plain(getattr(found.deployment, field.name)) for field in fields(found.deployment) if field.init
         },
@@ -100,7 +101,3 @@ def _ends(name: str, amount: Quantity | None) -> dict[str, float | None]:
 
 def _plain(value: Any) -> Any:
     return [value.min, value.max] if isinstance(value, Range) else value
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from ecoimpact.records import queries
+from ecoimpact.records.buckets import in_text
 from ecoimpact.records.export import harmless
 from ecoimpact.records.index import Index
 from ecoimpact.records.queries import Forecast, Group, Report, Where
@@ -57,15 +58,15 @@ def as_json(summary: Summary) -> dict[str, Any]:
     report, where, forecast = summary.report, summary.where, summary.forecast
     return {
         "log": summary.log,
-        "made_at": _text(summary.made_at),
+        "made_at": in_text(summary.made_at),
         "by": report.by,
-        "since": _text(report.since),
-        "until": _text(report.until),
+        "since": in_text(report.since),
+        "until": in_text(report.until),
         "model": where.model,
         "provider": where.provider,
         "label": None if where.label is None else dict([where.label]),
-        "first": _text(report.first),
-        "last": _text(report.last),
+        "first": in_text(report.first),
+        "last": in_text(report.last),
         "editions": list(report.editions),
         "total": report.total.to_dict(),
         "groups": [{"key": group.key, **group.totals.to_dict()} for group in report.groups],
@@ -95,7 +96,3 @@ def as_csv(summary: Summary) -> str:
             [harmless(group.key), *("" if value is None else value for value in group.totals.to_dict().values())]
         )
     return buffer.getvalue()
-
-
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -11,7 +11,7 @@ from ecoimpact.dashboard import plain
 from ecoimpact.dashboard.asked import TIMES, Asked, central, change, measured
 from ecoimpact.dashboard.equivalences import equivalences
 from ecoimpact.records import queries
-from ecoimpact.records.buckets import DAY, HOUR, MONTH, hour_of, month_of_day, text_of
+from ecoimpact.records.buckets import DAY, HOUR, MONTH, hour_of, in_text, month_of_day, text_of
 from ecoimpact.records.index import Index
 from ecoimpact.records.queries import Group, Report, Totals, Where
 
@@ -35,14 +35,14 @@ def overview(index: Index, asked: Asked, *, now: datetime) -> dict[str, Any]:
     scope = replace(asked.where, since=None, until=None)
     known = queries.known(index)
     return {
-        "now": plain.text(now),
+        "now": in_text(now),
         "group_by": asked.by,
         "metric": asked.metric,
         "sort": asked.sort,
-        "since": plain.text(report.since),
-        "until": plain.text(report.until),
-        "first": plain.text(report.first),
-        "last": plain.text(report.last),
+        "since": in_text(report.since),
+        "until": in_text(report.until),
+        "first": in_text(report.first),
+        "last": in_text(report.last),
         "total": plain.figures(report.total),
         "change": _change(index, asked, report, now),
         "forecast": plain.forecast(queries.forecast(index, scope, now=now)),
@@ -98,9 +98,9 @@ def _change(index: Index, asked: Asked, report: Report, now: datetime) -> dict[s
     return {
         "hours": periods.length / timedelta(hours=1),
         "is_of_view": report.since is not None,
-        "previous_since": plain.text(periods.previous_since),
-        "since": plain.text(periods.since),
-        "until": plain.text(periods.until),
+        "previous_since": in_text(periods.previous_since),
+        "since": in_text(periods.since),
+        "until": in_text(periods.until),
         "current": plain.figures(current),
         "previous": plain.figures(previous),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from ecoimpact.records.queries import Forecast, Totals
@@ -29,7 +28,3 @@ def forecast(found: Forecast | None) -> dict[str, Any] | None:
         "so_far": figures(found.so_far),
         "expected": figures(found.expected),
     }
-
-
-def text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")

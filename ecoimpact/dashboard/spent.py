@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ecoimpact.budgets import Budget, Spending, spending
-from ecoimpact.dashboard.plain import text
 from ecoimpact.records import queries
+from ecoimpact.records.buckets import in_text
 from ecoimpact.records.index import Index
 from ecoimpact.records.queries import Where
 from ecoimpact.types import Range
@@ -32,8 +32,8 @@ def _row(index: Index, each: Spending, now: datetime) -> dict[str, Any]:
         "per": budget.per,
         "period": budget.period,
         "bound": budget.bound,
-        "began": text(each.began),
-        "ends": text(end),
+        "began": in_text(each.began),
+        "ends": in_text(end),
         "unit": budget.unit.symbol,
         "limit": budget.limit,
         "used_min": None if used is None else used.min,

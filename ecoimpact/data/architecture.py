@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from ecoimpact.data.names import spelling
+from ecoimpact.data.names import base_spelling, spelling
 from ecoimpact.data.tables import rows
 from ecoimpact.types import Memory
 
@@ -21,7 +21,7 @@ def memory(names: Iterable[str]) -> Memory | None:
     24576.0
     >>> memory(["meta-llama/Llama-3.1-8B"])
     """
-    bases = [spelling(name.rpartition("/")[2]) for name in names]
+    bases = [base_spelling(name) for name in names]
     for start, found in _lines():
         if any(base.startswith(start) for base in bases):
             return found

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Literal, NamedTuple
 
-from ecoimpact.data.names import MAX_NAME_LENGTH, Form, copied, forms, plain_forms, spelling
+from ecoimpact.data.names import MAX_NAME_LENGTH, Form, base_spelling, copied, forms, plain_forms, spelling
 from ecoimpact.data.notices import notice
 from ecoimpact.data.providers import OWNERS, SERVES
 from ecoimpact.data.tables import cite, number, rows, span
@@ -69,7 +69,7 @@ def _open_weights() -> dict[str, _Entry]:
     """Open weights by the spelling of their names without the organisation, where all that have it are of one size."""
     by_name: dict[str, _Entry | None] = {}
     for name, entry in _index()[OPEN_WEIGHTS].items():
-        base = spelling(name.rpartition("/")[2])
+        base = base_spelling(name)
         same = by_name.get(base, entry)
         by_name[base] = same if same is not None and same.row[2:5] == entry.row[2:5] else None
     return {name: entry for name, entry in by_name.items() if entry is not None}
@@ -84,7 +84,7 @@ def _lines() -> dict[tuple[str, tuple[str, str, str]], dict[int, _Entry]]:
     for owner in OWNERS:
         entries = _open_weights() if owner == OPEN_WEIGHTS else _index()[owner]
         for entry in entries.values():
-            place = member(spelling(entry.name.rpartition("/")[2]))
+            place = member(base_spelling(entry.name))
             if place is not None and entry.step != "family":
                 lines.setdefault((owner, place.line), {})[place.minor] = entry
     return {line: members for line, members in lines.items() if _agree(members)}
@@ -229,7 +229,7 @@ def _member(provider: str | None, name: str, written: list[Form]) -> Found | Non
     for form in written:
         expected = _expected(provider, form.vendor)
         place = member(spelling(form.text))
-        open_place = member(spelling(form.text.rpartition("/")[2]))
+        open_place = member(base_spelling(form.text))
         for owner in dict.fromkeys((*expected, *OWNERS)):
             here = open_place if owner == OPEN_WEIGHTS else place
             members = _lines().get((owner, here.line)) if here else None

@@ -132,6 +132,15 @@ def spelling(text: str) -> str:
     return _POINT.sub("-", text.lower()).translate(_SEPARATORS)
 
 
+def base_spelling(name: str) -> str:
+    """The same of a name without the organisation before it.
+
+    >>> base_spelling("meta-llama/Llama-3.1-8B")
+    'llama-3-1-8b'
+    """
+    return spelling(name.rpartition("/")[2])
+
+
 _SEPARATORS = str.maketrans("._: @", "-----")
 
 

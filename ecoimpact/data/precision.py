@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from ecoimpact.data.names import Form, spelling
+from ecoimpact.data.names import Form, base_spelling, spelling
 from ecoimpact.data.tables import rows
 
 __all__ = ["Precision", "find", "weight_bits", "without_quantisation"]
@@ -93,24 +93,19 @@ def find(model: str, written: Iterable[Form], provider: str | None, *, is_open: 
     names, _ = _published()
     if is_published:
         for form in forms:
-            if own := names.get(_base(form.text)):
+            if own := names.get(base_spelling(form.text)):
                 return own
     bits = weight_bits(forms[0].text) or weight_bits(model)
     if bits is not None:
         return Precision(bits, IN_THE_NAME)
     if not is_published or any(map(_OF_A_HOST.fullmatch, _PART.split(forms[0].text))):
         return None
-    return _of_the_maker(_base(model))
+    return _of_the_maker(base_spelling(model))
 
 
 def _of_the_maker(base: str) -> Precision | None:
     names, lines = _published()
     return names.get(base) or next((found for start, found in lines if base.startswith(start)), None)
-
-
-def _base(name: str) -> str:
-    """The name without its organisation, in one spelling."""
-    return spelling(name.rpartition("/")[2])
 
 
 @cache

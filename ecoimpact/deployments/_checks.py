@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from numbers import Real
 
 LARGEST, SMALLEST = 1e30, 1e-30
@@ -36,17 +35,3 @@ def number(
     if converted > at_most:
         raise ValueError(f"{name} must be at most {at_most:g}, got {value!r}")
     return converted
-
-
-def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """A sentence that says what is unknown, what comes near, and what there is.
-
-    >>> unknown("server_type", "on_premise", ["autoscaling", "on-premise"])
-    "unknown server_type 'on_premise': did you mean 'on-premise'? Known: autoscaling, on-premise"
-    """
-    from difflib import get_close_matches
-
-    known = list(known)
-    near = get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else "."
-    return f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}"

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ecoimpact.deployments._attribution import RULES, Demand, Rule, RunWeights, Shares
-from ecoimpact.deployments._checks import LARGEST, SMALLEST, number, unknown
+from ecoimpact.deployments._checks import LARGEST, SMALLEST, number
 from ecoimpact.deployments._occurrences import FloatArray, average_occurrences, whole_within_rounding
 from ecoimpact.deployments.hourly import Fleet, FleetFootprint
+from ecoimpact.unknown_names import unknown
 
 ServerType: TypeAlias = Literal["autoscaling", "serverless", "on-premise"]
 SERVER_TYPES: tuple[ServerType, ...] = ("autoscaling", "serverless", "on-premise")

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ecoimpact.deployments._checks import unknown
 from ecoimpact.types import Range
+from ecoimpact.unknown_names import unknown
 
 _TABLE = Path(__file__).with_name("scaleway.toml")
 

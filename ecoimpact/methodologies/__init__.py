@@ -18,8 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ecoimpact.methodologies._names import unknown
 from ecoimpact.types import Methodology
+from ecoimpact.unknown_names import unknown
 
 __all__ = ["ALIASES", "About", "about", "get", "names"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from ecoimpact.methodologies._arrays import ceil, known_or, minimum, next_power_of_two
-from ecoimpact.methodologies._names import unknown
 from ecoimpact.types import Figures, ModelParameters, Number, SiteFactors, StepLine, Usage
+from ecoimpact.unknown_names import unknown
 
 _SECONDS_PER_HOUR = 3600
 _WH_PER_KWH = 1000

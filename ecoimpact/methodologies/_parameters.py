@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ecoimpact.methodologies._names import unknown
+from ecoimpact.unknown_names import unknown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

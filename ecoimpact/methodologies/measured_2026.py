@@ -25,9 +25,9 @@ from ecoimpact.methodologies._measured_form import (
     per_output_token,
     per_token,
 )
-from ecoimpact.methodologies._names import unknown
 from ecoimpact.methodologies._parameters import edition_name, replaced
 from ecoimpact.types import Figures, ModelParameters, Number, Range, SiteFactors, StepLine, Usage
+from ecoimpact.unknown_names import unknown
 
 __all__ = [
     "EDITION",

@@ -42,6 +42,15 @@ def in_utc(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def in_text(moment: datetime | None) -> str | None:
+    """A moment as RFC 3339 has it, with ``Z`` for UTC; nothing for none.
+
+    >>> in_text(EPOCH)
+    '1970-01-01T00:00:00Z'
+    """
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
 def hour_of_text(text: str) -> int | None:
     """The hour of an RFC 3339 text, ``None`` where it is none, or outside of what records can have.
 

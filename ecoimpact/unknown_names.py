@@ -10,6 +10,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
 
     >>> unknown("methodology", "ecologit", ["ecologits", "scope3"])
     "unknown methodology 'ecologit': did you mean 'ecologits'? Known: ecologits, scope3"
+    >>> unknown("server_type", "on_premise", ["autoscaling", "on-premise"])
+    "unknown server_type 'on_premise': did you mean 'on-premise'? Known: autoscaling, on-premise"
     """
     from difflib import get_close_matches
 
